@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "data/array.h"
+#include "ir/graph.h"
+
+namespace eigenscope::onnx {
+
+struct Attribute {
+  std::vector<int64_t> ints;         // INT, INTS
+  std::vector<double> floats;        // FLOAT, FLOATS
+  std::vector<std::string> strings;  // STRING, STRINGS
+  std::optional<Array> tensor;       // TENSOR
+};
+
+struct NodeDef {
+  std::string op, domain, name;
+  std::vector<std::string> in, out;  // "" = absent
+  std::map<std::string, Attribute> attributes;
+};
+
+struct ValueInfo {
+  std::string name;
+  ElementType type;
+  Shape dims;                          // -1 where dynamic
+  std::vector<std::string> dimNames;   // "" where fixed or unnamed
+};
+
+// A decoded ONNX graph: functions inlined, external data mapped, names unique.
+struct Model {
+  int64_t opset = 0;
+  std::vector<NodeDef> nodes;                 // topological order, as in the file
+  std::map<std::string, Array> initializers;  // by name
+  std::vector<std::string> initializerOrder;
+  std::vector<ValueInfo> inputs;              // without initializers
+  std::vector<ValueInfo> outputs;
+};
+
+// A float tensor that is differentiated. Order: DESIGN: graph.initializer, then parameter
+// Constants in node order, then outputs of Identity that stand for merged initializers.
+struct Parameter {
+  std::string name;
+  Array value;
+  int64_t offset;  // in the flat parameter vector
+  int64_t size;
+};
+
+std::vector<Parameter> findParameters(const Model& model);
+
+// Nodes that no lowering takes, in file order; empty when the model is supported.
+struct Unsupported {
+  std::string op, node, reason;
+};
+std::vector<Unsupported> findUnsupported(const Model& model);
+
+struct InputBinding {
+  std::string name;
+  int64_t slot;  // of Graph::input
+  Shape shape;   // all known
+  Type type;
+};
+
+// The network as primitives. `output` is the chosen output. Where the output is the result of
+// Softmax, LogSoftmax or Sigmoid as the last node, `activation` names it and `logits` is its input
+// (moved so that the normalised axis is where the output has it).
+struct Lowered {
+  Id output = kNone;
+  std::string activation;  // "", "Softmax", "LogSoftmax", "Sigmoid"
+  int64_t activationAxis = -1;
+  Id logits = kNone;
+  std::vector<std::string> warnings;
+};
+
+// Adds the nodes that `output` needs to `graph`, for the given input shapes. Parameters become
+// Graph::param(i, shape) with i the position in `parameters`. Throws UnsupportedOperator with every
+// unsupported node, DataMismatch where shapes do not fit.
+Lowered lower(const Model& model, const std::vector<Parameter>& parameters, Graph& graph,
+              const std::vector<InputBinding>& inputs, const std::string& output);
+
+}  // namespace eigenscope::onnx
