@@ -107,10 +107,10 @@ struct Window {
 };
 
 struct Attr {
-  std::vector<int64_t> ints;
-  std::string labels;
+  std::vector<int64_t> ints = {};
+  std::string labels = {};
   double number = 0;
-  Window window;
+  Window window = {};
 };
 
 struct Node {
