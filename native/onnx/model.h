@@ -28,8 +28,8 @@ struct NodeDef {
 struct ValueInfo {
   std::string name;
   ElementType type;
-  Shape dims;                          // -1 where dynamic
-  std::vector<std::string> dimNames;   // "" where fixed or unnamed
+  Shape dims;                         // -1 where dynamic
+  std::vector<std::string> dimNames;  // "" where fixed or unnamed
 };
 
 // A decoded ONNX graph: functions inlined, external data mapped, names unique.
@@ -38,7 +38,7 @@ struct Model {
   std::vector<NodeDef> nodes;                 // topological order, as in the file
   std::map<std::string, Array> initializers;  // by name
   std::vector<std::string> initializerOrder;
-  std::vector<ValueInfo> inputs;              // without initializers
+  std::vector<ValueInfo> inputs;  // without initializers
   std::vector<ValueInfo> outputs;
 };
 
