@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "ir/graph.h"
+#include "run/kernels/movement.h"
 
 namespace eigenscope {
 
@@ -18,20 +19,20 @@ struct DotPlan {
     int64_t size, a, b, out;
     bool summed;
   };
-  // Rearranges an operand (or, backwards, the result) through scratch. Empty: used as it lies.
   struct Pack {
-    Shape sizes;                   // of the packed tensor, row-major
-    std::vector<int64_t> strides;  // of its axes in the unpacked tensor
+    bool used = false;
     int64_t elements = 0;
+    CopyPlan copy;
   };
-
   // out[m, n] += a[m, k] b[k, n] as strides: rows (M or N) and columns of each matrix.
   int64_t m = 1, n = 1, k = 1;
   int64_t aRow = 0, aCol = 0;  // strides of m and k in a
   int64_t bRow = 0, bCol = 0;  // strides of k and n in b
   int64_t oRow = 0, oCol = 0;  // strides of m and n in out
+  bool swapped = false;        // a and b change places: the result is computed transposed
   std::vector<Loop> loops;     // outermost first; summed ones last
-  Pack packA, packB, packOut;
+  // Rearrangements through scratch; `used` is false where a tensor is taken as it lies.
+  Pack packA, packB, unpackOut;
   Shape outShape;
   int64_t outElements = 0;
   double flops = 0;  // 2 x multiplications
