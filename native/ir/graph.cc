@@ -107,7 +107,7 @@ Id Graph::make(Op op, Type type, Shape shape, std::vector<Id> in, Attr attr) {
 }
 
 Id Graph::leaf(Op op, Type type, Scope scope, Shape shape, Attr attr) {
-  std::string key = keyOf(op, type, shape, {}, attr);
+  std::string key = keyOf(op, type, shape, {static_cast<Id>(scope)}, attr);
   auto [at, isNew] = known_.try_emplace(std::move(key), size());
   if (isNew) nodes_.push_back({op, type, scope, std::move(shape), {}, std::move(attr)});
   return at->second;
@@ -119,6 +119,10 @@ Id Graph::param(int64_t number, const Shape& shape) {
 
 Id Graph::tangent(int64_t number, const Shape& shape) {
   return leaf(Op::Tangent, Type::Real, Scope::Global, shape, {.ints = {number}});
+}
+
+Id Graph::probe(int64_t number, const Shape& shape, Scope scope) {
+  return leaf(Op::Probe, Type::Real, scope, shape, {.ints = {number}});
 }
 
 Id Graph::input(int64_t slot, const Shape& shape, Type type) {
@@ -344,7 +348,7 @@ Id Graph::unary(Op op, Id x) {
     if (isSplat(x, 0)) return x;
   }
   if (op == Op::StopGradient && nodes_[x].op == Op::StopGradient) return x;
-  const Node& node = nodes_[x];
+  const Node node = nodes_[x];
   if (node.op == Op::Const && constantOf(x)->size() == 1 && node.type == Type::Real) {
     double v = (*constantOf(x))[0];
     double folded;
@@ -354,7 +358,8 @@ Id Graph::unary(Op op, Id x) {
       case Op::Sqrt: folded = std::sqrt(v); break;
       case Op::Exp: folded = std::exp(v); break;
       case Op::Log: folded = std::log(v); break;
-      case Op::StopGradient: return x;
+      case Op::StopGradient:
+      case Op::Barrier: return x;
       default: return make(op, node.type, node.shape, {x});
     }
     return constant(std::make_shared<std::vector<double>>(1, folded), node.shape, Type::Real);

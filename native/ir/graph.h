@@ -34,6 +34,7 @@ enum class Scope : uint8_t { Const, Global, Local, Collected };
   /* op           kind derivative */                                           \
   X(Param, L, None)        /* attr.ints = {parameter number} */                \
   X(Tangent, L, None)      /* direction of a parameter: {number}, K leading */ \
+  X(Probe, L, None)        /* formal tangent, gone after transposition */      \
   X(Input, L, None)        /* attr.ints = {input slot}; Local */               \
   X(Const, L, None)        /* constants[attr.ints[0]] */                       \
   X(Reshape, M, Linear)                                                        \
@@ -72,6 +73,7 @@ enum class Scope : uint8_t { Const, Global, Local, Collected };
   X(Not, A, None)                                                              \
   X(Cast, A, None)         /* to node.type; Real to Real does not occur */     \
   X(StopGradient, A, None)                                                     \
+  X(Barrier, A, Linear)    /* identity that no rewriting sees through */       \
   X(Sum, R, Linear)        /* ints = axes, kept with size 1 */                 \
   X(ReduceMax, R, None)    /* ints = axes, kept; only under StopGradient */    \
   X(Dot, B, Bilinear)      /* attr.labels "bi,oi->bo" */                       \
@@ -135,6 +137,7 @@ class Graph {
   // Leaves
   Id param(int64_t number, const Shape& shape);
   Id tangent(int64_t number, const Shape& shape);
+  Id probe(int64_t number, const Shape& shape, Scope scope);
   Id input(int64_t slot, const Shape& shape, Type type);
   Id constant(Values values, const Shape& shape, Type type = Type::Real);
   Id scalar(double value, Type type = Type::Real);  // rank 0
@@ -197,7 +200,7 @@ class Graph {
   Id collect(Id x);
 
   // The same primitive on inputs that carry one more leading axis of size k (those marked in
-  // `lead`). Used by jvp; see autodiff/jvp.cc.
+  // `lead`); with k = 0 on inputs of the same shapes. Used by jvp; see autodiff/jvp.cc.
   Id withLead(const Node& node, const std::vector<Id>& in, const std::vector<bool>& lead,
               int64_t k);
 

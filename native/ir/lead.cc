@@ -6,23 +6,31 @@ namespace eigenscope {
 
 namespace {
 
-std::vector<int64_t> shifted(const std::vector<int64_t>& axes) {
-  std::vector<int64_t> out(axes.size());
-  for (size_t i = 0; i < axes.size(); ++i) out[i] = axes[i] + 1;
-  return out;
+// How attributes move when a leading axis of size k arrives (k = 0: none does).
+struct Shift {
+  int64_t k;
+
+  int64_t axis(int64_t axis) const { return k ? axis + 1 : axis; }
+
+  std::vector<int64_t> axes(std::vector<int64_t> all) const {
+    for (int64_t& a : all) a = axis(a);
+    return all;
+  }
+
+  std::vector<int64_t> with(int64_t first, std::vector<int64_t> rest) const {
+    if (k) rest.insert(rest.begin(), first);
+    return rest;
+  }
+
+  Shape shape(const Shape& shape) const { return with(k, shape); }
+};
+
+std::vector<int64_t> firstHalf(const std::vector<int64_t>& ints) {
+  return {ints.begin(), ints.begin() + ints.size() / 2};
 }
 
-Shape led(const Shape& shape, int64_t k) {
-  Shape out = {k};
-  out.insert(out.end(), shape.begin(), shape.end());
-  return out;
-}
-
-std::vector<int64_t> half(const std::vector<int64_t>& ints, bool second, int64_t lead) {
-  size_t n = ints.size() / 2;
-  std::vector<int64_t> out = {lead};
-  out.insert(out.end(), ints.begin() + (second ? n : 0), ints.begin() + (second ? 2 * n : n));
-  return out;
+std::vector<int64_t> secondHalf(const std::vector<int64_t>& ints) {
+  return {ints.begin() + ints.size() / 2, ints.end()};
 }
 
 }  // namespace
@@ -31,26 +39,26 @@ Id Graph::withLead(const Node& original, const std::vector<Id>& in, const std::v
                    int64_t k) {
   const Node node = original;  // construction may move the nodes
   const auto& ints = node.attr.ints;
+  const Shift to{k};
   switch (node.op) {
-    case Op::Reshape: return reshape(in[0], led(node.shape, k));
-    case Op::Permute: {
-      std::vector<int64_t> perm = shifted(ints);
-      perm.insert(perm.begin(), 0);
-      return permute(in[0], perm);
-    }
-    case Op::Broadcast: return broadcast(in[0], led(node.shape, k));
+    case Op::Reshape: return reshape(in[0], to.shape(node.shape));
+    case Op::Permute: return permute(in[0], to.with(0, to.axes(ints)));
+    case Op::Broadcast: return broadcast(in[0], to.shape(node.shape));
     case Op::Slice:
-      return slice(in[0], half(ints, false, 0), half(ints, true, 1), led(node.shape, k));
+      return slice(in[0], to.with(0, firstHalf(ints)), to.with(1, secondHalf(ints)),
+                   to.shape(node.shape));
     case Op::Unslice:
-      return unslice(in[0], half(ints, false, 0), half(ints, true, 1), led(node.shape, k));
+      return unslice(in[0], to.with(0, firstHalf(ints)), to.with(1, secondHalf(ints)),
+                     to.shape(node.shape));
     case Op::Concat: {
       std::vector<Id> all = in;
       for (size_t i = 0; i < all.size(); ++i)
-        if (!lead[i]) all[i] = broadcast(all[i], led(shape(all[i]), k));
-      return concat(all, ints[0] + 1);
+        if (!lead[i]) all[i] = broadcast(all[i], to.shape(shape(all[i])));
+      return concat(all, to.axis(ints[0]));
     }
-    case Op::Gather: return gather(in[0], in[1], ints[0] + 1);
-    case Op::ScatterAdd: return scatterAdd(in[0], in[1], ints[0] + 1, node.shape[ints[0]]);
+    case Op::Gather: return gather(in[0], in[1], to.axis(ints[0]));
+    case Op::ScatterAdd:
+      return scatterAdd(in[0], in[1], to.axis(ints[0]), node.shape[ints[0]]);
     case Op::WindowSum: {
       size_t r = node.shape.size();
       return windowSum(in[0], node.attr.window, node.shape[r - 3], node.shape[r - 2]);
@@ -63,13 +71,14 @@ Id Graph::withLead(const Node& original, const std::vector<Id>& in, const std::v
     case Op::Sub:
     case Op::Mul: return binary(node.op, in[0], in[1]);
     case Op::Neg: return neg(in[0]);
+    case Op::Barrier: return in[0];
     case Op::Select: return select(in[0], in[1], in[2]);
-    case Op::Sum: return sum(in[0], shifted(ints));
+    case Op::Sum: return sum(in[0], to.axes(ints));
     case Op::Dot: {
       std::string l = node.attr.labels;
       if (lead[1]) l.insert(l.find(',') + 1, "K");
       if (lead[0]) l.insert(0, "K");
-      l.insert(l.find("->") + 2, "K");
+      if (lead[0] || lead[1]) l.insert(l.find("->") + 2, "K");
       return dot(in[0], in[1], l);
     }
     case Op::Conv: return conv(in[0], in[1], node.attr.window, node.shape[1], node.shape[2]);
