@@ -15,7 +15,8 @@ bool available();
 const std::string& version();  // "2.6.3"; empty when none was found
 const std::string& refusal();  // why it is not used; empty when it is
 
-// Row-major C = A B (+ C when accumulate), as cblas_sgemm.
+// Row-major C = A B (+ C when accumulate), as cblas_sgemm. False when oneDNN is
+// not there.
 bool sgemm(bool transA, bool transB, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
            const float* b, int64_t ldb, bool accumulate, float* c, int64_t ldc);
 
@@ -23,6 +24,7 @@ bool sgemm(bool transA, bool transB, int64_t m, int64_t n, int64_t k, const floa
 // plain OHWI. Null where oneDNN has no fast implementation. Cached by its arguments.
 class Conv;
 std::shared_ptr<const Conv> conv(ConvForm form, const ConvShape& shape, bool sum);
+bool sums(const Conv& conv);  // out += result; otherwise out = result, whatever was asked
 // Bytes for one call: the primitive's scratchpad and the reordered weights.
 int64_t scratchBytes(const Conv& conv);
 

@@ -21,6 +21,9 @@ enum class ConvForm : uint8_t { Forward, Input, Weight };
 // Which operand carries a leading axis of K directions; the result then carries it too.
 enum class Lead : uint8_t { None, First, Second };
 
+// Which implementation; Auto takes oneDNN for f32 where it is present and has a fast kernel.
+enum class ConvEngine : uint8_t { Auto, OneDnn, Im2col, Depthwise };
+
 struct ConvPlan {
   ConvForm form;
   ConvShape shape;
@@ -37,9 +40,10 @@ struct ConvPlan {
 
 // Plans are cheap to make again: oneDNN primitives (35-190 ms each) are cached for the process.
 // `accumulate`: runs may ask for out += result. Throws Error (Internal) on sizes that do not fit.
-// EIGENSCOPE_NO_ONEDNN=1 in the environment hides oneDNN.
+// EIGENSCOPE_NO_ONEDNN=1 in the environment hides oneDNN. Asking for an engine that cannot do it
+// is an Error (Internal) too.
 ConvPlan planConv(ConvForm form, const ConvShape& shape, Lead lead, int64_t directions,
-                  Precision precision, bool accumulate);
+                  Precision precision, bool accumulate, ConvEngine engine = ConvEngine::Auto);
 
 inline int64_t scratchBytes(const ConvPlan& plan) { return plan.scratch; }
 
