@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-required="g++ cmake ninja-build libopenblas-dev doctest-dev"
+required="g++ cmake ninja-build libopenblas-dev zlib1g-dev doctest-dev"
 optional="libdnnl-dev" # float32 convolutions run about twice as fast with oneDNN
 
 say() { printf '%s\n' "$*"; }
@@ -21,6 +21,7 @@ if ! command -v apt-get >/dev/null 2>&1 || ! command -v dpkg-query >/dev/null 2>
 This script installs packages with apt, which this system does not have. Install by hand:
   - a C++20 compiler (GCC 11 or newer), CMake 3.22 or newer, Ninja
   - OpenBLAS with LAPACK, best as a static library (libopenblas.a)
+  - zlib, best as a static library (libz.a)
   - doctest (for the C++ tests) and, if there is one, oneDNN 2 (libdnnl, for fast convolutions)
 Then run:
   npm ci && npm run build && npm run main-job
