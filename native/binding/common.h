@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <exception>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -15,6 +16,8 @@
 #include "base/error.h"
 
 namespace eigenscope::binding {
+
+class Mailbox;
 
 inline constexpr std::size_t kErrorKinds = 8;
 
@@ -26,6 +29,7 @@ const char* nameOf(ErrorKind kind);
 struct Instance {
   std::array<Napi::FunctionReference, kErrorKinds> errorClasses;
   std::map<std::string, Napi::FunctionReference> classes;  // constructors of wrapped objects
+  std::shared_ptr<Mailbox> mailbox;                        // the way back from other threads
 };
 Instance& instanceOf(Napi::Env env);
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "data/array.h"
@@ -40,9 +41,19 @@ struct Model {
   std::vector<std::string> initializerOrder;
   std::vector<ValueInfo> inputs;  // without initializers
   std::vector<ValueInfo> outputs;
+  // What the exporter said of an initializer: "PARAMETER", "BUFFER", "CONSTANT_TENSOR".
+  std::map<std::string, std::string> kinds;
 };
 
-// A float tensor that is differentiated. Order: DESIGN: graph.initializer, then parameter
+// Drops the outputs but one, and the nodes that it does not need. Throws Option when there is no
+// such output.
+void keepOutput(Model& model, const std::string& output);
+
+// Makes `second` of each pair stand for `first`. Both are initializers or an Identity of one, of
+// equal shape and values; Option otherwise.
+void applyTies(Model& model, const std::vector<std::pair<std::string, std::string>>& ties);
+
+// A float tensor that is differentiated. Order: graph.initializer, then parameter
 // Constants in node order, then outputs of Identity that stand for merged initializers.
 struct Parameter {
   std::string name;
@@ -51,7 +62,33 @@ struct Parameter {
   int64_t size;
 };
 
+// Buffer: stored statistics and masks. Constant: a number of the architecture. Unused: the outputs
+// do not depend on it.
+enum class Role { Parameter, Buffer, Constant, Unused };
+
+// A float tensor that the file stores, and why it is no parameter ("" where it is one).
+struct StoredTensor {
+  std::string name;
+  Array value;
+  Role role;
+  std::string reason;
+};
+
+// Every stored float tensor, in the order of parameters. ONNX does not say which tensors are
+// trained: roles.cc has the rules. Names in `promote` are parameters wherever they are used.
+struct Roles {
+  std::vector<StoredTensor> tensors;
+  std::vector<std::string> warnings;
+};
+Roles assignRoles(const Model& model, const std::vector<std::string>& promote = {});
+
+// The tensors whose role is Parameter.
 std::vector<Parameter> findParameters(const Model& model);
+std::vector<Parameter> findParameters(const Roles& roles);
+
+// Makes every parameter an initializer of its own, in place of the Constant or Identity node that
+// carries it.
+void hoist(Model& model, const std::vector<Parameter>& parameters);
 
 // Nodes that no lowering takes, in file order; empty when the model is supported.
 struct Unsupported {
