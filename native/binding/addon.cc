@@ -1,13 +1,23 @@
 #include <napi.h>
 
 #include "binding/common.h"
+#include "binding/data.h"
+#include "binding/mailbox.h"
 #include "binding/model.h"
+#include "binding/operator.h"
+#include "binding/problem.h"
+#include "linalg/blas.h"
 
 // Each file of this folder adds its functions and classes to the addon.
 static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   using namespace eigenscope::binding;
+  prepareProcess();
+  eigenscope::useSingleThreadedBlas();
   exportCommon(env, exports);
   exportModel(env, exports);
+  exportData(env, exports);
+  exportProblem(env, exports);
+  exportOperator(env, exports);
   return exports;
 }
 
