@@ -228,9 +228,15 @@ namespace {
 
 class Builder {
  public:
-  Builder(Graph& graph, const LossOptions& options, Id z, Id y, const TargetPlan& targets,
-          const std::optional<DrawOptions>& draws)
-      : g_(graph), options_(options), z_(z), y_(y), targets_(targets), draws_(draws) {
+  Builder(Graph& graph, const LossOptions& options, Id z, Id y, int64_t rows,
+          const TargetPlan& targets, const std::optional<DrawOptions>& draws)
+      : g_(graph),
+        options_(options),
+        z_(z),
+        y_(y),
+        rows_(rows),
+        targets_(targets),
+        draws_(draws) {
     loss_.split = z;
   }
 
@@ -381,13 +387,17 @@ class Builder {
   }
 
   void output() {
-    // One number a sample, or one for the micro-batch: a mean or a sum of its samples.
+    // One number a sample, or one for the micro-batch, which is its mean or its sum.
     const Shape& shape = g_.shape(z_);
-    if (count(shape) == 1 && !(shape.size() >= 1 && shape[0] == targets_.items)) {
-      loss_.total = g_.reshape(z_, {});
-    } else {
+    if (!shape.empty() && shape[0] == rows_ && count(shape) == rows_)
       loss_.total = g_.sumAll(z_);
-    }
+    else if (count(shape) == 1)
+      loss_.total =
+          g_.scale(g_.reshape(z_, {}), options_.mean ? static_cast<double>(rows_) : 1.0);
+    else
+      throw Error(ErrorKind::DataMismatch,
+                  "loss output: expected a scalar, or one number a sample, from the network; its "
+                  "output has shape " + show(shape) + " for " + std::to_string(rows_) + " samples");
     loss_.noGgn = "the loss \"output\" is the graph's own scalar: where its Gauss-Newton split lies "
                   "is not known; give a loss on the network's output instead";
     loss_.noLikelihood = loss_.noGgn;
@@ -405,6 +415,7 @@ class Builder {
   Graph& g_;
   const LossOptions& options_;
   Id z_, y_;
+  int64_t rows_;
   const TargetPlan& targets_;
   const std::optional<DrawOptions>& draws_;
   LossGraph loss_;
@@ -413,7 +424,8 @@ class Builder {
 }  // namespace
 
 LossGraph buildLoss(Graph& graph, const Problem& problem, const onnx::Lowered& network, Id y,
-                    const TargetPlan& targets, const std::optional<DrawOptions>& draws) {
+                    int64_t rows, const TargetPlan& targets,
+                    const std::optional<DrawOptions>& draws) {
   Core core = rowOf(problem.loss).core;
   Id value = network.output;
   std::string where = "at the output";
@@ -425,7 +437,7 @@ LossGraph buildLoss(Graph& graph, const Problem& problem, const onnx::Lowered& n
       break;
     }
   const Id z = graph.unary(Op::Barrier, value);
-  LossGraph loss = Builder(graph, problem.loss, z, y, targets, draws).build(core);
+  LossGraph loss = Builder(graph, problem.loss, z, y, rows, targets, draws).build(core);
   loss.where = where;
   for (const Doubtful& doubtful : kDoubtful)
     if (core == doubtful.loss && value == network.output &&

@@ -43,8 +43,9 @@ struct DrawOptions {
   uint64_t seed;
 };
 
-// `y` is the target input of the graph (kNone without targets).
+// `y` is the target input of the graph (kNone without targets), `rows` the size of the micro-batch.
 LossGraph buildLoss(Graph& graph, const Problem& problem, const onnx::Lowered& network, Id y,
-                    const TargetPlan& targets, const std::optional<DrawOptions>& draws);
+                    int64_t rows, const TargetPlan& targets,
+                    const std::optional<DrawOptions>& draws);
 
 }  // namespace eigenscope

@@ -1,0 +1,184 @@
+#include "curvature/programs.h"
+
+#include "autodiff/jvp.h"
+#include "autodiff/transpose.h"
+#include "base/error.h"
+
+namespace eigenscope {
+
+namespace {
+
+Type graphType(ElementType type) {
+  if (isFloating(type)) return Type::Real;
+  return type == ElementType::Bool ? Type::Bool : Type::Int;
+}
+
+Shape rowsOf(const Shape& shape, int64_t rows) {
+  Shape out = shape;
+  out[0] = rows;
+  return out;
+}
+
+// Network and loss, with the gradient of the total by the split.
+struct Risk {
+  Graph& g;
+  LossGraph loss;
+  Id zbar = kNone;
+
+  Risk(Graph& graph, const Problem& problem, const onnx::Lowered& lowered,
+       const TargetPlan& targets, int64_t rows, const std::optional<DrawOptions>& draws)
+      : g(graph) {
+    Id y = kNone;
+    if (targets.kind != TargetKind::None) {
+      Shape shape = targets.perSample;
+      shape.insert(shape.begin(), rows);
+      y = g.input(static_cast<int64_t>(problem.inputs.size()), shape,
+                  targets.kind == TargetKind::Labels ? Type::Int : Type::Real);
+    }
+    loss = buildLoss(g, problem, lowered, y, rows, targets, draws);
+    Id slope = vjp(g, loss.total, g.scalar(1), {loss.split})[0];
+    if (slope == kNone) slope = g.zerosLike(loss.split);
+    zbar = g.unary(Op::Barrier, g.broadcast(slope, g.shape(loss.split)));
+  }
+};
+
+std::vector<Id> parameterNodes(Graph& g, const Problem& problem,
+                               const std::vector<int64_t>& tensors) {
+  std::vector<Id> nodes;
+  for (int64_t i : tensors) nodes.push_back(g.param(i, problem.parameters[i].value.shape()));
+  return nodes;
+}
+
+// The block of directions seen at the split: [K, rows, ...] to [K, rows, ...], by the loss.
+Id outputSide(Risk& risk, OperatorKind kind, Id zdot, int64_t k, int64_t draws) {
+  Graph& g = risk.g;
+  if (kind == OperatorKind::Ggn || kind == OperatorKind::FisherType2) {
+    Jvp curvature(g, k);
+    curvature.seed(risk.loss.split, zdot);
+    return curvature(risk.zbar);
+  }
+  // Per sample: s (s . zdot), over all of the sample's outputs.
+  const Shape full = g.shape(zdot);
+  const int64_t rows = full[1], size = count(full) / (k * rows);
+  Id z = g.reshape(zdot, {k, rows, size});
+  Id image;
+  if (kind == OperatorKind::FisherEmpirical) {
+    Id s = g.reshape(risk.zbar, {rows, size});
+    Id along = g.dot(s, z, "bf,Kbf->Kb");
+    image = g.mul(g.reshape(along, {k, rows, 1}), s);
+  } else {
+    Id s = g.reshape(risk.loss.draws, {draws, rows, size});
+    Id along = g.dot(s, z, "mbf,Kbf->Kbm");
+    image = g.scale(g.dot(along, s, "Kbm,mbf->Kbf"), 1.0 / static_cast<double>(draws));
+  }
+  return g.reshape(image, full);
+}
+
+void refuseMissing(const LossGraph& loss, OperatorKind kind) {
+  const bool fisher = kind == OperatorKind::FisherType2 || kind == OperatorKind::FisherMc;
+  const bool ggn = fisher || kind == OperatorKind::Ggn;
+  // The empirical Fisher needs no split, and neither do the Hessian and its functional part where
+  // the Gauss-Newton part is zero.
+  const std::string& why = fisher && !loss.noLikelihood.empty() ? loss.noLikelihood
+                           : ggn                                ? loss.noGgn
+                                                                : std::string();
+  if (!why.empty()) throw Error(ErrorKind::Option, why);
+}
+
+}  // namespace
+
+Network buildNetwork(const Problem& problem, int64_t rows) {
+  Network network;
+  std::vector<onnx::InputBinding> bindings;
+  int64_t slot = 0;
+  // A map's order is the order of the slots (see Engine::load).
+  for (const auto& [name, array] : problem.inputs) {
+    Type type = graphType(array.type());
+    for (const auto& input : problem.model->inputs)
+      if (input.name == name) type = graphType(input.type);
+    bindings.push_back({name, slot++, rowsOf(array.shape(), rows), type});
+  }
+  const std::string output =
+      problem.output.empty() ? problem.model->outputs.at(0).name : problem.output;
+  network.lowered =
+      onnx::lower(*problem.model, problem.parameters, network.graph, bindings, output);
+  return network;
+}
+
+ProductGraph buildRisk(const Problem& problem, const TargetPlan& targets, int64_t rows,
+                       bool gradient) {
+  Network network = buildNetwork(problem, rows);
+  ProductGraph product;
+  Graph& g = network.graph;
+  Risk risk(g, problem, network.lowered, targets, rows, std::nullopt);
+  product.outputs.push_back(g.collect(risk.loss.total));
+  if (gradient) {
+    std::vector<int64_t> all(problem.parameters.size());
+    for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int64_t>(i);
+    for (Id grad : vjp(g, risk.loss.split, risk.zbar, parameterNodes(g, problem, all)))
+      product.outputs.push_back(grad);
+  }
+  product.split = risk.loss.where;
+  product.warnings = network.lowered.warnings;
+  for (auto& warning : risk.loss.warnings) product.warnings.push_back(warning);
+  product.graph = std::move(network.graph);
+  return product;
+}
+
+ProductGraph buildProduct(const Problem& problem, const TargetPlan& targets,
+                          const OperatorOptions& options, int64_t rows, int64_t k) {
+  Network network = buildNetwork(problem, rows);
+  Graph& g = network.graph;
+  const OperatorKind kind = options.kind;
+  std::optional<DrawOptions> draws;
+  if (kind == OperatorKind::FisherMc) draws = DrawOptions{options.draws, options.seed};
+  Risk risk(g, problem, network.lowered, targets, rows, draws);
+  refuseMissing(risk.loss, kind);
+
+  const std::vector<Id> parameters = parameterNodes(g, problem, options.tensors);
+  const std::vector<Id> gradient = vjp(g, risk.loss.split, risk.zbar, parameters);
+
+  Jvp alongDirections(g, k);
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    Shape shape = g.shape(parameters[i]);
+    shape.insert(shape.begin(), k);
+    alongDirections.seed(parameters[i], g.tangent(static_cast<int64_t>(i), shape));
+  }
+
+  ProductGraph product;
+  auto collect = [&](Jvp& tangent) {
+    for (Id grad : gradient) product.outputs.push_back(grad == kNone ? kNone : tangent(grad));
+  };
+  switch (kind) {
+    case OperatorKind::Hessian: collect(alongDirections); break;
+    case OperatorKind::Functional:
+      // With the cotangent of the output frozen, what is left is the curvature of the network.
+      alongDirections.seed(risk.zbar, kNone);
+      collect(alongDirections);
+      break;
+    default: {
+      // Only the cotangent of the output moves: J^T (output side) J.
+      Id zdot = alongDirections(risk.loss.split);
+      Jvp pullBack(g, k);
+      pullBack.seed(risk.zbar,
+                    zdot == kNone ? kNone : outputSide(risk, kind, zdot, k, options.draws));
+      collect(pullBack);
+    }
+  }
+  product.split = risk.loss.where;
+  product.warnings = network.lowered.warnings;
+  for (auto& warning : risk.loss.warnings) product.warnings.push_back(warning);
+  product.graph = std::move(network.graph);
+  return product;
+}
+
+double productScale(const Problem& problem, const TargetPlan& targets, OperatorKind kind) {
+  const double d = targets.denominator;
+  // (1/N) sum g_n g_n^T with g_n = (N/D) times the sample's share of the sum; for `sum` the factor
+  // 1/N falls away.
+  if (kind == OperatorKind::FisherEmpirical)
+    return problem.loss.mean ? static_cast<double>(problem.samples) / (d * d) : 1;
+  return 1 / d;
+}
+
+}  // namespace eigenscope
