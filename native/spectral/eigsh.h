@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "spectral/operator.h"
+
+namespace eigenscope {
+
+// Which eigenvalues, and the order they come in: LM by magnitude, largest first; LA largest first;
+// SA smallest first; BE half from each end (odd k: one more from the high end), largest first.
+enum class Which { LM, LA, SA, BE };
+
+// Lanczos   thick-restart Lanczos with full reorthogonalisation: any symmetric operator, any Which.
+// Subspace  subspace iteration with Rayleigh-Ritz on Q^T A Q: LM only.
+// Krylov    randomized block Krylov (Musco and Musco 2015): any symmetric operator, any Which.
+// Nystrom   Nystrom approximation (Tropp, Yurtsever, Udell, Cevher 2017): positive semi-definite
+//           operators only, LM or LA.
+enum class EigshMethod { Lanczos, Subspace, Krylov, Nystrom };
+
+struct EigshOptions {
+  int64_t k = 6;
+  Which which = Which::LM;
+  EigshMethod method = EigshMethod::Lanczos;
+  // Largest residual ||A v - lambda v|| relative to the largest Ritz value in magnitude;
+  // 0: 1e-5 in float32, whose products carry noise of about 1e-6, and 1e-9 in float64.
+  double tol = 0;
+  int64_t maxProducts = 0;  // single vectors, all phases together; 0: 1000 + 50 k
+  uint64_t seed = 0;
+  int64_t blockSize = 0;     // vectors a product; 0: 1 for Lanczos, k + oversample for the others
+  int64_t oversample = 10;   // extra sketch vectors of the randomized methods
+  int64_t basisSize = 0;     // most basis vectors kept at once; 0: by method
+  int64_t memoryBudget = 0;  // bytes for the basis and work vectors; 0: no limit
+};
+
+struct EigshResult {
+  std::vector<double> values;
+  // K x dim, row-major, unit vectors in the operator's precision; the entry of largest magnitude
+  // of each is positive.
+  std::vector<std::byte> vectors;
+  std::vector<double> residuals;  // ||A v - lambda v||, absolute, from a fresh product
+  bool converged = false;         // every residual <= tol * max |Ritz value|
+  std::string reason;             // why not, empty when converged
+  std::string method;             // what ran: lanczos, dense, subspace, krylov, nystrom
+  double scale = 0;               // max |Ritz value|
+  double tol = 0;                 // the one that was used
+  int64_t products = 0;           // operator applications, counted in single vectors
+  int64_t restarts = 0;
+  std::vector<std::string> warnings;
+};
+
+// The k eigenpairs of a symmetric operator at one end of its spectrum or both.
+//
+// Small problems (dim within the default basis size) are solved densely from dim products.
+// Otherwise every pair is accepted by its residual in a fresh product (k products), and Lanczos
+// then looks for eigenvalues it may have missed, above all copies of repeated ones, from a random
+// vector orthogonal to what it found, until it sees that none is left; all count in `products`.
+// Deterministic for given options and operator; random vectors are keyed by (seed, op.index()).
+//
+// Throws Error: Option (k, tol, block or basis size out of range; which not served by the method;
+// Nystrom on an indefinite operator), MemoryBudget, DataMismatch (the operator returned NaN or
+// infinity), Abort. Running out of products or below the noise of the operator is no error:
+// converged is false and reason says why.
+EigshResult eigsh(LinearOperator& op, const EigshOptions& options, Task& task);
+
+}  // namespace eigenscope

@@ -1,0 +1,230 @@
+#include "spectral/ritz.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <numeric>
+
+namespace eigenscope {
+
+namespace {
+
+constexpr int64_t kFreshBlock = 16;
+
+std::string shortNumber(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.2g", value);
+  return text;
+}
+
+template <class T>
+int64_t firstNotFinite(const T* y, int64_t size) {
+  // x - x is 0 for finite x and NaN otherwise: the sum decides for the whole run at once.
+  T sum = 0;
+  for (int64_t i = 0; i < size; ++i) sum += y[i] - y[i];
+  if (sum == 0) return -1;
+  for (int64_t i = 0; i < size; ++i)
+    if (!std::isfinite(y[i])) return i;
+  return -1;
+}
+
+template <class T>
+void rayleigh(const T* x, const T* y, int64_t dim, double& value, double& residual) {
+  double xx = 0, xy = 0;
+  for (int64_t i = 0; i < dim; ++i) {
+    xx += static_cast<double>(x[i]) * x[i];
+    xy += static_cast<double>(x[i]) * y[i];
+  }
+  value = xx > 0 ? xy / xx : 0.0;
+  double squares = 0;
+  for (int64_t i = 0; i < dim; ++i) {
+    const double left = y[i] - value * x[i];
+    squares += left * left;
+  }
+  residual = xx > 0 ? std::sqrt(squares / xx) : 0.0;
+}
+
+template <class T>
+bool largestEntryNegative(const T* x, int64_t dim) {
+  const T* largest =
+      std::max_element(x, x + dim, [](T a, T b) { return std::abs(a) < std::abs(b); });
+  return *largest < 0;
+}
+
+}  // namespace
+
+const char* nameOf(Which which) {
+  constexpr const char* kNames[] = {"LM", "LA", "SA", "BE"};
+  return kNames[static_cast<int>(which)];
+}
+
+std::vector<int64_t> selectBest(const std::vector<double>& values, int64_t count, Which which) {
+  std::vector<int64_t> order(values.size());
+  std::iota(order.begin(), order.end(), 0);
+  count = std::min<int64_t>(count, order.size());
+  auto before = [&](int64_t a, int64_t b) {
+    switch (which) {
+      case Which::LM: {
+        const double x = std::abs(values[a]), y = std::abs(values[b]);
+        return x != y ? x > y : values[a] > values[b];
+      }
+      case Which::SA: return values[a] < values[b];
+      default: return values[a] > values[b];
+    }
+  };
+  std::stable_sort(order.begin(), order.end(), before);
+  if (which == Which::BE) {
+    const int64_t high = count - count / 2;
+    order.erase(order.begin() + high, order.end() - (count - high));
+  } else {
+    order.resize(count);
+  }
+  return order;
+}
+
+bool usesEnd(Which which, int64_t k, int end) {
+  switch (which) {
+    case Which::LA: return end > 0;
+    case Which::SA: return end < 0;
+    case Which::BE: return end > 0 || k > 1;
+    default: return true;
+  }
+}
+
+int64_t displacedBy(const std::vector<double>& wanted, double newcomer, Which which) {
+  std::vector<double> all = wanted;
+  all.push_back(newcomer);
+  const std::vector<int64_t> best = selectBest(all, wanted.size(), which);
+  std::vector<bool> stays(all.size(), false);
+  for (int64_t i : best) stays[i] = true;
+  for (std::size_t i = 0; i < wanted.size(); ++i)
+    if (!stays[i]) return i;
+  return wanted.size();
+}
+
+double gainOver(const std::vector<double>& wanted, double value, Which which, int end) {
+  const int64_t k = wanted.size();
+  const double nothing = -std::numeric_limits<double>::infinity();
+  std::vector<double> sorted = wanted;
+  std::sort(sorted.begin(), sorted.end(), std::greater<>());
+  switch (which) {
+    case Which::LA: return value - sorted.back();
+    case Which::SA: return sorted.front() - value;
+    case Which::BE: {
+      const int64_t high = k - k / 2;
+      const double above = end < 0 ? nothing : value - sorted[high - 1];
+      const double below = end > 0 || high == k ? nothing : sorted[high] - value;
+      return std::max(above, below);
+    }
+    default: {
+      double least = std::abs(wanted[0]);
+      for (double x : wanted) least = std::min(least, std::abs(x));
+      return (end == 0 ? std::abs(value) : end * value) - least;
+    }
+  }
+}
+
+double roundingOf(Precision precision) {
+  return precision == Precision::F32 ? std::numeric_limits<float>::epsilon()
+                                     : std::numeric_limits<double>::epsilon();
+}
+
+void ProductCounter::apply(const void* x, void* y, int64_t count) {
+  task_.check();
+  op_.apply(x, y, count, task_);
+  task_.check();
+  const int64_t dim = op_.dim(), size = dim * count;
+  const int64_t bad = op_.precision() == Precision::F32
+                          ? firstNotFinite(static_cast<const float*>(y), size)
+                          : firstNotFinite(static_cast<const double*>(y), size);
+  if (bad >= 0) {
+    const int64_t coordinate = bad % dim;
+    std::string where = "coordinate " + std::to_string(coordinate);
+    if (!op_.index().empty())
+      where += " (parameter index " + std::to_string(op_.index()[coordinate]) + ")";
+    throw Error(ErrorKind::DataMismatch,
+                "the operator returned NaN or infinity in product " +
+                    std::to_string(products_ + bad / dim + 1) + " at " + where +
+                    ", for a finite vector; look for NaN, infinity or overflow in the parameters, "
+                    "the data or the function behind it, or use float64");
+  }
+  products_ += count;
+  report(residual_);
+}
+
+void ProductCounter::report(double residual) {
+  residual_ = residual;
+  if (task_.report) task_.report({products_, residual, -1});
+}
+
+void freshPairs(ProductCounter& a, const Basis& basis, int64_t first, int64_t count, Basis& scratch,
+                int64_t scratchFirst, int64_t room, double* values, double* residuals) {
+  const int64_t dim = basis.dim(), block = std::clamp<int64_t>(room, 1, kFreshBlock);
+  for (int64_t j = 0; j < count; j += block) {
+    const int64_t width = std::min(block, count - j);
+    a.apply(basis.column(first + j), scratch.column(scratchFirst), width);
+    for (int64_t l = 0; l < width; ++l) {
+      const void *x = basis.column(first + j + l), *y = scratch.column(scratchFirst + l);
+      double &value = values[j + l], &residual = residuals[j + l];
+      if (basis.precision() == Precision::F32)
+        rayleigh(static_cast<const float*>(x), static_cast<const float*>(y), dim, value, residual);
+      else
+        rayleigh(static_cast<const double*>(x), static_cast<const double*>(y), dim, value,
+                 residual);
+    }
+  }
+}
+
+EigshResult finishPairs(const EigshPlan& plan, ProductCounter& a, Basis& basis,
+                        const std::vector<double>& values, const std::vector<double>& residuals,
+                        double scale, const std::string& method) {
+  EigshResult result;
+  const int64_t k = plan.options.k;
+  const std::size_t bytes = plan.dim * bytesOf(plan.precision);
+  basis.shrink(k);
+  result.vectors.reserve(k * bytes);
+  double worst = 0;
+  for (int64_t i : selectBest(values, k, plan.options.which)) {
+    const bool flip = plan.precision == Precision::F32
+                          ? largestEntryNegative(static_cast<float*>(basis.column(i)), plan.dim)
+                          : largestEntryNegative(static_cast<double*>(basis.column(i)), plan.dim);
+    if (flip) basis.scaleColumn(i, -1.0);
+    const std::byte* v = static_cast<const std::byte*>(basis.column(i));
+    result.vectors.insert(result.vectors.end(), v, v + bytes);
+    result.values.push_back(values[i]);
+    result.residuals.push_back(residuals[i]);
+    worst = std::max(worst, residuals[i]);
+    scale = std::max(scale, std::abs(values[i]));
+  }
+  result.scale = scale;
+  result.tol = plan.options.tol;
+  result.converged = worst <= plan.options.tol * scale;
+  result.method = method;
+  result.products = a.products();
+  a.report(scale > 0 ? worst / scale : 0.0);
+  return result;
+}
+
+std::string describeNotConverged(const EigshPlan& plan, double worstRelative, bool outOfProducts) {
+  const std::string state = "the worst residual is " + shortNumber(worstRelative) +
+                            " of the largest Ritz value, tol is " + shortNumber(plan.options.tol);
+  if (outOfProducts)
+    return std::to_string(plan.options.maxProducts) +
+           " products (maxProducts) were not enough: " + state +
+           "; allow more products, raise tol or enlarge the basis";
+  const bool single = plan.precision == Precision::F32;
+  return "tol is below the noise of the operator: " + state + " and falls no further; raise tol" +
+         (single ? " or use float64" : "") +
+         ", and check that the operator is symmetric and repeats itself";
+}
+
+std::string asymmetryWarning(double relative, Precision precision) {
+  const double noise = precision == Precision::F32 ? 1e-3 : 1e-7;
+  if (!(relative > noise)) return {};
+  return "the operator does not look symmetric: u^T A v and v^T A u differ by " +
+         shortNumber(relative) +
+         " of its norm; eigsh needs a symmetric operator, and its values mean little here";
+}
+
+}  // namespace eigenscope
