@@ -24,6 +24,7 @@ bool sgemm(bool transA, bool transB, int64_t m, int64_t n, int64_t k, const floa
 // plain OHWI. Null where oneDNN has no fast implementation. Cached by its arguments.
 class Conv;
 std::shared_ptr<const Conv> conv(ConvForm form, const ConvShape& shape, bool sum);
+const std::string& implementation(const Conv& conv);  // oneDNN's name of the kernel
 bool sums(const Conv& conv);  // out += result; otherwise out = result, whatever was asked
 // Bytes for one call: the primitive's scratchpad and the reordered weights.
 int64_t scratchBytes(const Conv& conv);
