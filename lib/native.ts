@@ -63,8 +63,8 @@ export interface NodeDescription {
 export interface ValueDescription {
   name: string;
   type: ElementType;
-  /** -1 where the length is free. */
-  dims: number[];
+  /** -1 where a length is free; null where even their number is unknown. */
+  dims: number[] | null;
   /** The name of a free length, or "". */
   dimNames: string[];
 }
@@ -130,7 +130,10 @@ export interface NativeModelOptions {
 
 interface NativeModels {
   createModel(description: ModelDescription, options: NativeModelOptions): NativeModel;
-  /** The same model with only these parameters, by position; the rest are constants. */
+  /**
+   * The same model with only these parameters, by position; the rest are constants. It holds the
+   * same tensors: dispose of the first.
+   */
   selectParameters(model: NativeModel, positions: number[]): NativeModel;
 }
 

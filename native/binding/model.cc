@@ -88,7 +88,8 @@ onnx::ValueInfo valueOf(Napi::Value value, const std::string& source) {
   const std::string name = description.requiredString("name");
   const std::optional<ElementType> type = elementTypeOf(description.requiredString("type"));
   if (!type) description.fail("type", "an element type");
-  return {name, *type, description.integers("dims"), description.strings("dimNames")};
+  return {name, *type, description.integers("dims"), description.strings("dimNames"),
+          !description.has("dims")};
 }
 
 onnx::NodeDef nodeOf(Napi::Value value, TensorReader& reader, const std::string& source) {
@@ -324,7 +325,6 @@ Napi::Value selectParameters(const Napi::CallbackInfo& info) {
     holder.Set("positions", info[1]);
     auto whole = loadedModelOf(info[0]);
     auto part = std::make_shared<LoadedModel>(*whole);
-    part->heldBytes = 0;  // counted by the whole
     part->parameters.clear();
     int64_t offset = 0;
     for (int64_t position : Options(holder, "selectParameters").integers("positions")) {

@@ -31,6 +31,7 @@ struct ValueInfo {
   ElementType type;
   Shape dims;                         // -1 where dynamic
   std::vector<std::string> dimNames;  // "" where fixed or unnamed
+  bool anyRank = false;               // the file does not say; dims is empty then
 };
 
 // A decoded ONNX graph: functions inlined, external data mapped, names unique.

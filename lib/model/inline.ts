@@ -1,0 +1,170 @@
+/** Local functions of a model, written out where they are called. */
+import { clone, create } from "@bufbuild/protobuf";
+import { ModelFormatError } from "../errors";
+import {
+  type AttributeProto,
+  AttributeProtoSchema,
+  type FunctionProto,
+  type ModelProto,
+  type NodeProto,
+  NodeProtoSchema,
+} from "./onnx_pb";
+
+/** Functions that call functions can grow without bound; no real model comes near this. */
+const MOST_NODES = 1_000_000;
+
+const isOnnx = (domain: string) => domain === "" || domain === "ai.onnx";
+
+function keyOf(domain: string, name: string, overload: string): string {
+  return JSON.stringify([isOnnx(domain) ? "" : domain, name, overload]);
+}
+
+/** "com.microsoft.Gelu"; ONNX's own operators without a domain. */
+export function operatorName(domain: string, op: string): string {
+  return isOnnx(domain) ? op : `${domain}.${op}`;
+}
+
+/** The version of ONNX's own operators that a list of imports asks for, undefined for none. */
+export function onnxVersion(
+  imports: readonly { domain: string; version: bigint }[],
+): number | undefined {
+  const row = imports.find(({ domain }) => isOnnx(domain));
+  return row && Number(row.version);
+}
+
+/**
+ * The nodes of the graph with every call of a local function replaced by the function's nodes.
+ * Values inside get names of their own; attribute references take the call's values or the
+ * function's defaults.
+ *
+ * @throws ModelFormatError when functions call each other in a circle, have bodies that do not
+ * produce their outputs, or use another version of ONNX than the model.
+ */
+export function inlineFunctions(model: ModelProto, source: string): NodeProto[] {
+  const nodes = model.graph?.node ?? [];
+  if (model.functions.length === 0) return nodes;
+  return new Inliner(model, source).run(nodes);
+}
+
+class Inliner {
+  private readonly functions = new Map<string, FunctionProto>();
+  private readonly taken = new Set<string>();
+  private readonly out: NodeProto[] = [];
+  private readonly opset: number | undefined;
+
+  constructor(
+    model: ModelProto,
+    private readonly source: string,
+  ) {
+    this.opset = onnxVersion(model.opsetImport);
+    for (const f of model.functions) this.functions.set(keyOf(f.domain, f.name, f.overload), f);
+    const graph = model.graph;
+    for (const value of graph?.input ?? []) this.taken.add(value.name);
+    for (const tensor of graph?.initializer ?? []) this.taken.add(tensor.name);
+    for (const node of graph?.node ?? []) for (const name of node.output) this.taken.add(name);
+  }
+
+  run(nodes: readonly NodeProto[]): NodeProto[] {
+    for (const node of nodes) this.place(node, []);
+    return this.out;
+  }
+
+  private place(node: NodeProto, calls: readonly string[]): void {
+    const key = keyOf(node.domain, node.opType, node.overload);
+    const body = this.functions.get(key);
+    if (!body) {
+      if (this.out.length >= MOST_NODES)
+        this.fail(`its functions write out to more than ${MOST_NODES} nodes`);
+      this.out.push(node);
+      return;
+    }
+    const name = operatorName(node.domain, node.opType);
+    if (calls.includes(key)) this.fail(`function ${name} calls itself`);
+    if (calls.length > 100) this.fail(`its functions call each other more than 100 deep`);
+    this.call(node, body, name, [...calls, key]);
+  }
+
+  private call(node: NodeProto, body: FunctionProto, name: string, calls: readonly string[]): void {
+    const version = onnxVersion(body.opsetImport);
+    if (version !== undefined && version !== this.opset)
+      this.fail(
+        `function ${name} is written for version ${version} of the ONNX operators, the model for ` +
+          `${this.opset}; export the model with one version`,
+      );
+    const label = node.name || node.output.find((output) => output !== "") || name;
+    const names = new Map<string, string>([["", ""]]);
+    body.input.forEach((formal, i) => {
+      names.set(formal, node.input[i] ?? "");
+    });
+    // An output that is no value of the body's own is copied at the end.
+    const copies: [from: string, to: string][] = [];
+    const produced = new Set(body.node.flatMap((inner) => inner.output));
+    body.output.forEach((formal, i) => {
+      const actual = node.output[i] ?? "";
+      if (actual === "") return;
+      if (!names.has(formal) && produced.has(formal)) names.set(formal, actual);
+      else copies.push([formal, actual]);
+    });
+    const rename = (value: string): string => {
+      let renamed = names.get(value);
+      if (renamed === undefined) {
+        renamed = this.fresh(`${label}/${value}`);
+        names.set(value, renamed);
+      }
+      return renamed;
+    };
+    const attributes = new Map<string, AttributeProto>();
+    for (const attribute of body.attributeProto) attributes.set(attribute.name, attribute);
+    for (const attribute of node.attribute) attributes.set(attribute.name, attribute);
+
+    for (const inner of body.node) {
+      const copy = create(NodeProtoSchema, {
+        input: inner.input.map(rename),
+        output: inner.output.map(rename),
+        name: `${label}/${inner.name || inner.opType}`,
+        opType: inner.opType,
+        domain: inner.domain,
+        overload: inner.overload,
+        attribute: inner.attribute.flatMap((attribute) => resolved(attribute, attributes)),
+      });
+      this.place(copy, calls);
+    }
+    for (const [formal, actual] of copies) {
+      const from = names.get(formal);
+      if (!from) this.fail(`function ${name} does not produce its output ${formal}`);
+      this.place(
+        create(NodeProtoSchema, {
+          opType: "Identity",
+          name: `${label}/${formal}`,
+          input: [from],
+          output: [actual],
+        }),
+        calls,
+      );
+    }
+  }
+
+  private fresh(wanted: string): string {
+    let name = wanted;
+    for (let i = 2; this.taken.has(name); i++) name = `${wanted}_${i}`;
+    this.taken.add(name);
+    return name;
+  }
+
+  private fail(message: string): never {
+    throw new ModelFormatError(`${this.source}: ${message}`);
+  }
+}
+
+/** An attribute with its reference replaced; absent where the call gives none. */
+function resolved(
+  attribute: AttributeProto,
+  given: ReadonlyMap<string, AttributeProto>,
+): AttributeProto[] {
+  if (attribute.refAttrName === "") return [attribute];
+  const value = given.get(attribute.refAttrName);
+  if (!value) return [];
+  const copy = clone(AttributeProtoSchema, value);
+  copy.name = attribute.name;
+  return [copy];
+}

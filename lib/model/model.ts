@@ -1,0 +1,271 @@
+/** A network read from an ONNX file. */
+import { dirname } from "node:path";
+import { OptionError, type UnsupportedNode, UnsupportedOperatorError } from "../errors";
+import {
+  type ElementType,
+  type NativeModel,
+  native,
+  type TensorRole,
+  type ValueDescription,
+} from "../native";
+import { type DecodedModel, decodeModel } from "./decode";
+import { type Globs, isPlainName, matchGlobs } from "./glob";
+import { checkLoss, type Loss, type LossName } from "./loss";
+import { readFileBytes } from "./read";
+
+/** What `loadModel` may be told about the model. */
+export interface LoadModelOptions {
+  /** The loss on the output, for operators that are given none. */
+  loss?: LossName | Loss;
+  /** The output that the loss is on. Default: the first that holds floating-point numbers. */
+  output?: string;
+  /** Which tensors are differentiated; the rest are constants. */
+  params?: {
+    /**
+     * Names or patterns of names (`*`, `?`, `[...]`, `{a,b}`). Default: all parameters. A plain
+     * name is a parameter even where the rules take it for a buffer or a constant.
+     */
+    include?: Globs;
+    /** Taken away from those. */
+    exclude?: Globs;
+  };
+  /**
+   * Pairs of names of tensors that the trained model shares and the file stores twice. The second
+   * then stands for the first, and the two count as one parameter.
+   */
+  ties?: readonly (readonly [string, string])[];
+  /** Where external data lies. Default: the folder of the file. */
+  folder?: string;
+}
+
+/** A differentiated tensor. All of them, row-major and in order, make up the parameter vector. */
+export interface Parameter {
+  readonly name: string;
+  /** As stored in the file. */
+  readonly shape: readonly number[];
+  /** Of its first number in the parameter vector. */
+  readonly offset: number;
+  readonly size: number;
+  /** Its numbers, row-major, converted to float64. A new array each time. */
+  values(): Float64Array;
+}
+
+/** An input or output of the network. */
+export interface ModelValue {
+  readonly name: string;
+  readonly type: ElementType;
+  /** A number, the name of a free length, or "?" for one without a name; null: any rank. */
+  readonly shape: readonly (number | string)[] | null;
+}
+
+/** A floating-point tensor of the file, and what it is to the analysis. */
+export interface StoredTensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly role: TensorRole | "excluded";
+  /** Why it is no parameter; "" for parameters. */
+  readonly reason: string;
+}
+
+/**
+ * A network: its graph and the values of its parameters, held by the core. Made by `loadModel`.
+ */
+export class Model {
+  /** The file, or "model" for one that came as bytes. */
+  readonly source: string;
+  /** In the order of the parameter vector. */
+  readonly parameters: readonly Parameter[];
+  /** The length of the parameter vector. */
+  readonly parameterCount: number;
+  readonly inputs: readonly ModelValue[];
+  readonly outputs: readonly ModelValue[];
+  /** The output that the loss is on. */
+  readonly output: string;
+  /** The version of ONNX's operators. */
+  readonly opset: number;
+  readonly irVersion: number;
+  /** Program and version that wrote the file. */
+  readonly producer: string;
+  /** How many nodes of each operator there are. */
+  readonly operators: Readonly<Record<string, number>>;
+  /** Nodes that the output needs and that are not supported; operators cannot be made then. */
+  readonly unsupported: readonly UnsupportedNode[];
+  /** Every stored floating-point tensor with its role. */
+  readonly tensors: readonly StoredTensor[];
+  /** What may not be as expected. */
+  readonly warnings: readonly string[];
+  /** The loss that operators are made with unless they are given another. */
+  readonly loss: Loss | undefined;
+  /** @internal */
+  readonly native: NativeModel;
+
+  /** @internal */
+  constructor(
+    source: string,
+    decoded: DecodedModel,
+    core: NativeModel,
+    details: { output: string; loss: Loss | undefined; warnings: readonly string[] },
+  ) {
+    const { description } = decoded;
+    this.source = source;
+    this.native = core;
+    this.parameters = core.parameters.map((parameter, index) =>
+      Object.freeze({ ...parameter, values: () => core.values(index) }),
+    );
+    this.parameterCount = this.parameters.reduce((sum, { size }) => sum + size, 0);
+    this.inputs = description.inputs.map(modelValue);
+    this.outputs = description.outputs.map(modelValue);
+    this.output = details.output;
+    this.opset = description.opset;
+    this.irVersion = decoded.irVersion;
+    this.producer = decoded.producer;
+    this.operators = decoded.operators;
+    this.unsupported = core.unsupported;
+    const kept = new Set(this.parameters.map(({ name }) => name));
+    this.tensors = core.tensors.map((tensor) =>
+      tensor.role === "parameter" && !kept.has(tensor.name)
+        ? { ...tensor, role: "excluded", reason: "left out by the option params" }
+        : tensor,
+    );
+    this.warnings = [...core.warnings, ...details.warnings];
+    this.loss = details.loss;
+  }
+
+  /** The position of a parameter, -1 where there is none of that name. */
+  parameterIndex(name: string): number {
+    return this.parameters.findIndex((parameter) => parameter.name === name);
+  }
+
+  /**
+   * @throws UnsupportedOperatorError that lists every node that is not supported
+   */
+  requireSupported(): void {
+    if (this.unsupported.length === 0) return;
+    const lines = this.unsupported.map(
+      ({ op, node, reason }) => `\n  "${node}" (${op}): ${reason}`,
+    );
+    throw new UnsupportedOperatorError(
+      `${this.source}: expected operators that eigenscope has rules for, got ` +
+        `${lines.length} nodes without one:${lines.join("")}`,
+      { operators: this.unsupported },
+    );
+  }
+
+  /**
+   * Releases the values of the parameters. What was made from the model keeps what it needs;
+   * anything new from it throws an OptionError.
+   */
+  dispose(): void {
+    this.native.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+function modelValue({ name, type, dims, dimNames }: ValueDescription): ModelValue {
+  const shape = dims?.map((length, axis) => (length >= 0 ? length : dimNames[axis] || "?"));
+  return { name, type, shape: shape ?? null };
+}
+
+/** The options by name; a misspelt one is an error. */
+const OPTIONS: Record<keyof LoadModelOptions, true> = {
+  loss: true,
+  output: true,
+  params: true,
+  ties: true,
+  folder: true,
+};
+
+function checkKeys(options: object, known: readonly string[], what: string): void {
+  for (const key of Object.keys(options))
+    if (!known.includes(key))
+      throw new OptionError(`${what}: expected the options ${known.join(", ")}, got "${key}"`);
+}
+
+/** Across realms, where instanceof fails. */
+function isBytes(value: unknown): value is Uint8Array {
+  return (
+    ArrayBuffer.isView(value) && Object.prototype.toString.call(value) === "[object Uint8Array]"
+  );
+}
+
+/**
+ * Reads a network from an ONNX file. Loading does not fail for operators that are not supported:
+ * `unsupported` lists them, and making an operator of the model throws.
+ *
+ * @param file a path, or the bytes of the file
+ * @throws ModelFormatError when it is no ONNX file, is cut off, of an unknown version, or when
+ * external data is missing
+ * @throws OptionError for options that do not fit the model
+ */
+export async function loadModel(
+  file: string | Uint8Array,
+  options: LoadModelOptions = {},
+): Promise<Model> {
+  checkKeys(options, Object.keys(OPTIONS), "loadModel");
+  checkKeys(options.params ?? {}, ["include", "exclude"], "params");
+  const loss = options.loss === undefined ? undefined : checkLoss(options.loss);
+  const fromPath = typeof file === "string";
+  if (!fromPath && !isBytes(file))
+    throw new OptionError(
+      `loadModel: expected a path or a Uint8Array, got ${file === null ? "null" : typeof file}`,
+    );
+  const source = fromPath ? file : "model";
+  const bytes = fromPath ? await readFileBytes(file) : file;
+  const folder = options.folder ?? (fromPath ? dirname(file) : undefined);
+  const decoded = decodeModel(bytes, source, folder);
+
+  const warnings: string[] = [];
+  const output = chooseOutput(decoded, options.output, warnings);
+  const { include, exclude } = options.params ?? {};
+  const included = typeof include === "string" ? [include] : include;
+  const all = native().createModel(decoded.description, {
+    output,
+    promote: (included ?? []).filter((name) => typeof name === "string" && isPlainName(name)),
+    ties: (options.ties ?? []).map(([first, second]) => [first, second]),
+  });
+  let core = all;
+  try {
+    const names = all.parameters.map(({ name }) => name);
+    if (included || exclude) {
+      const wanted = included
+        ? matchGlobs(names, included, "params.include")
+        : names.map(() => true);
+      const unwanted = exclude ? matchGlobs(names, exclude, "params.exclude") : [];
+      const positions = [...names.keys()].filter((i) => wanted[i] && !unwanted[i]);
+      if (positions.length === 0)
+        throw new OptionError("params: expected at least one parameter, and none is left");
+      core = native().selectParameters(all, positions);
+      all.dispose();
+    } else if (names.length === 0) {
+      warnings.push(
+        "no parameter was found: the model stores no floating-point tensor that its output " +
+          "depends on; name tensors in params.include",
+      );
+    }
+    return new Model(source, decoded, core, { output, loss, warnings });
+  } catch (error) {
+    all.dispose();
+    core.dispose();
+    throw error;
+  }
+}
+
+function chooseOutput(
+  { description }: DecodedModel,
+  wanted: string | undefined,
+  warnings: string[],
+): string {
+  if (wanted !== undefined) return wanted;
+  const { outputs } = description;
+  const floats = outputs.filter(({ type }) => /float/.test(type));
+  const first = (floats[0] ?? outputs[0]!).name;
+  if (outputs.length > 1)
+    warnings.push(
+      `the model has the outputs ${outputs.map(({ name }) => name).join(", ")}, and ${first} is ` +
+        "used; choose another with the option output",
+    );
+  return first;
+}
