@@ -398,6 +398,9 @@ class Builder {
       throw Error(ErrorKind::DataMismatch,
                   "loss output: expected a scalar, or one number a sample, from the network; its "
                   "output has shape " + show(shape) + " for " + std::to_string(rows_) + " samples");
+    if (count(shape) == 1 && rows_ > 1)
+      loss_.noSamples = "the loss \"output\" is one number a micro-batch: the gradients of its samples, "
+                        "of which the empirical Fisher is made, are not known";
     loss_.noGgn = "the loss \"output\" is the graph's own scalar: where its Gauss-Newton split lies "
                   "is not known; give a loss on the network's output instead";
     loss_.noLikelihood = loss_.noGgn;

@@ -18,7 +18,7 @@ struct LossGraph {
   Id total = kNone;      // sum of the items of the micro-batch, rank 0
   std::string where;     // the split in words
   // Why there is no such matrix; empty where there is.
-  std::string noGgn, noLikelihood;
+  std::string noGgn, noLikelihood, noSamples;
   // Columns s [draws, shape of z] with E[s s^T] = d2 total / dz2, for Fisher "mc".
   Id draws = kNone;
   std::vector<std::string> warnings;

@@ -20,12 +20,12 @@ Shape rowsOf(const Shape& shape, int64_t rows) {
 }
 
 // Network and loss, with the gradient of the total by the split.
-struct Risk {
+struct Attached {
   Graph& g;
   LossGraph loss;
   Id zbar = kNone;
 
-  Risk(Graph& graph, const Problem& problem, const onnx::Lowered& lowered,
+  Attached(Graph& graph, const Problem& problem, const onnx::Lowered& lowered,
        const TargetPlan& targets, int64_t rows, const std::optional<DrawOptions>& draws)
       : g(graph) {
     Id y = kNone;
@@ -50,7 +50,7 @@ std::vector<Id> parameterNodes(Graph& g, const Problem& problem,
 }
 
 // The block of directions seen at the split: [K, rows, ...] to [K, rows, ...], by the loss.
-Id outputSide(Risk& risk, OperatorKind kind, Id zdot, int64_t k, int64_t draws) {
+Id outputSide(Attached& risk, OperatorKind kind, Id zdot, int64_t k, int64_t draws) {
   Graph& g = risk.g;
   if (kind == OperatorKind::Ggn || kind == OperatorKind::FisherType2) {
     Jvp curvature(g, k);
@@ -77,11 +77,10 @@ Id outputSide(Risk& risk, OperatorKind kind, Id zdot, int64_t k, int64_t draws) 
 void refuseMissing(const LossGraph& loss, OperatorKind kind) {
   const bool fisher = kind == OperatorKind::FisherType2 || kind == OperatorKind::FisherMc;
   const bool ggn = fisher || kind == OperatorKind::Ggn;
-  // The empirical Fisher needs no split, and neither do the Hessian and its functional part where
-  // the Gauss-Newton part is zero.
-  const std::string& why = fisher && !loss.noLikelihood.empty() ? loss.noLikelihood
-                           : ggn                                ? loss.noGgn
-                                                                : std::string();
+  std::string why;
+  if (ggn) why = loss.noGgn;
+  if (fisher && why.empty()) why = loss.noLikelihood;
+  if (kind == OperatorKind::FisherEmpirical) why = loss.noSamples;
   if (!why.empty()) throw Error(ErrorKind::Option, why);
 }
 
@@ -110,7 +109,7 @@ ProductGraph buildRisk(const Problem& problem, const TargetPlan& targets, int64_
   Network network = buildNetwork(problem, rows);
   ProductGraph product;
   Graph& g = network.graph;
-  Risk risk(g, problem, network.lowered, targets, rows, std::nullopt);
+  Attached risk(g, problem, network.lowered, targets, rows, std::nullopt);
   product.outputs.push_back(g.collect(risk.loss.total));
   if (gradient) {
     std::vector<int64_t> all(problem.parameters.size());
@@ -132,7 +131,7 @@ ProductGraph buildProduct(const Problem& problem, const TargetPlan& targets,
   const OperatorKind kind = options.kind;
   std::optional<DrawOptions> draws;
   if (kind == OperatorKind::FisherMc) draws = DrawOptions{options.draws, options.seed};
-  Risk risk(g, problem, network.lowered, targets, rows, draws);
+  Attached risk(g, problem, network.lowered, targets, rows, draws);
   refuseMissing(risk.loss, kind);
 
   const std::vector<Id> parameters = parameterNodes(g, problem, options.tensors);

@@ -1,0 +1,456 @@
+#include "curvature/engine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/error.h"
+#include "run/pool.h"
+
+namespace eigenscope {
+
+// A program for one micro-batch size and number of directions, ready to run, with what it keeps.
+struct Engine::Variant {
+  ProductGraph product;
+  Program program;
+  std::unique_ptr<Executor> executor;
+  Buffer shared[kSpaces];          // Constant, Global, Direction, Collected
+  std::vector<int64_t> tensorSize;  // elements of each output, by direction
+  std::string layout;               // of the residuals
+
+  int64_t bytes(Space space) const { return program.bytes[static_cast<int>(space)]; }
+  bool hasTangent() const {
+    return !program.stages[static_cast<int>(Stage::Tangent)].empty();
+  }
+};
+
+// One thread's own memory.
+struct Engine::Worker {
+  Buffer work, residual, scratch;
+};
+
+namespace {
+
+constexpr Space kShared[] = {Space::Constant, Space::Global, Space::Direction, Space::Collected};
+
+Buffer* ensure(Buffer& buffer, int64_t bytes) {
+  if (buffer.bytes() < bytes) buffer = Buffer(bytes);
+  return &buffer;
+}
+
+int64_t powerOfTwoBelow(int64_t n) {
+  int64_t p = 1;
+  while (2 * p <= n) p *= 2;
+  return p;
+}
+
+}  // namespace
+
+Engine::Engine(std::shared_ptr<const Problem> problem, const RunOptions& options,
+               std::vector<int64_t> tensors, Build build, int64_t directionsAtMost)
+    : problem_(std::move(problem)),
+      options_(options),
+      tensors_(std::move(tensors)),
+      build_(std::move(build)),
+      directionsAtMost_(directionsAtMost) {
+  for (const auto& [name, array] : problem_->inputs) slots_.push_back(&array);
+  if (problem_->targets) slots_.push_back(&*problem_->targets);
+  threads_ = options.threads > 0 ? options.threads : availableThreads();
+  budget_ = options.maxMemory > 0 ? options.maxMemory : availableMemory() * 4 / 5;
+  chooseBatch();
+  planMemory();
+}
+
+Engine::~Engine() = default;
+
+void Engine::load(int64_t slot, int64_t begin, int64_t rows, Type type, Precision precision,
+                  void* out) const {
+  const Array& array = *slots_.at(static_cast<size_t>(slot));
+  switch (type) {
+    case Type::Int: return convertRows(array, begin, begin + rows, static_cast<int32_t*>(out));
+    case Type::Bool: return convertRows(array, begin, begin + rows, static_cast<uint8_t*>(out));
+    case Type::Real:
+      return precision == Precision::F32
+                 ? convertRows(array, begin, begin + rows, static_cast<float*>(out))
+                 : convertRows(array, begin, begin + rows, static_cast<double*>(out));
+  }
+}
+
+// ---- sizes ---------------------------------------------------------------------------------------
+
+// A micro-batch is as large as its tangents' working set stays near a core's cache, at most 256
+// samples, and small enough that there is work for many threads. It depends on model, shapes and
+// precision only.
+void Engine::chooseBatch() {
+  const int64_t n = problem_->samples;
+  if (options_.batch > 0) {
+    batch_ = std::min(options_.batch, n);
+  } else {
+    constexpr int64_t kTrial = 8, kNearCache = 3 << 20, kMost = 256, kManyBatches = 16, kEnough = 128;
+    const int64_t trial = std::min(n, kTrial);
+    Variant& v = variant(trial, directionsAtMost_ > 0 ? 1 : 0);
+    const int64_t perRow = std::max<int64_t>(1, v.bytes(Space::Work) / trial);
+    batch_ = std::clamp<int64_t>(powerOfTwoBelow(kNearCache / perRow + 1), 1, kMost);
+    batch_ = std::min(batch_, std::max(kEnough, powerOfTwoBelow(std::max<int64_t>(1, n / kManyBatches))));
+    batch_ = std::min(batch_, n);
+    if (trial != batch_) variants_.clear();
+  }
+  microBatches_ = (n + batch_ - 1) / batch_;
+}
+
+int64_t Engine::bytesWithoutCache(Variant& v, int workers) const {
+  int64_t bytes = 2 * v.program.sumElements * static_cast<int64_t>(sizeof(double));
+  for (Space space : kShared) bytes += v.bytes(space);
+  bytes += workers * (v.bytes(Space::Work) + v.bytes(Space::Residual) +
+                      2 * v.bytes(Space::Partial) + v.executor->scratchBytes());
+  return bytes;
+}
+
+// Short of memory, first fewer linearisations are kept, then fewer workers run at once; last the
+// width of a block of directions and the micro-batch shrink.
+void Engine::planMemory() {
+  for (;;) {
+    const int64_t k = directionsAtMost_ > 0 ? 1 : 0;
+    Variant& v = variant(batch_, k);
+    workers_ = static_cast<int>(std::min<int64_t>(threads_, microBatches_));
+    while (workers_ > 1 && bytesWithoutCache(v, workers_) > budget_) --workers_;
+    const int64_t need = bytesWithoutCache(v, workers_);
+    if (need <= budget_) {
+      // Wider blocks cost about their share of the tangent work space.
+      const int64_t wider = need + workers_ * v.bytes(Space::Work) + v.bytes(Space::Direction);
+      while (directionsAtMost_ > 1 && need + (directionsAtMost_ - 1) * (wider - need) > budget_ / 2)
+        directionsAtMost_ /= 2;
+      const int64_t left = budget_ - need - std::max<int64_t>(0, directionsAtMost_ - 1) * (wider - need);
+      keptAtMost_ = v.hasTangent() && v.bytes(Space::Residual) > 0
+                        ? std::clamp<int64_t>(left / v.bytes(Space::Residual), 0, microBatches_)
+                        : 0;
+      return;
+    }
+    if (batch_ == 1 || options_.batch > 0)
+      throw Error(ErrorKind::MemoryBudget,
+                  "a product needs about " + std::to_string(need) + " bytes with one thread and " +
+                      std::to_string(batch_) + " samples at once; the budget is " +
+                      std::to_string(budget_) + ": raise --max-memory, or use a smaller --batch");
+    batch_ /= 2;
+    microBatches_ = (problem_->samples + batch_ - 1) / batch_;
+    variants_.clear();
+  }
+}
+
+int64_t Engine::rowsOf(int64_t microBatch) const {
+  return std::min(batch_, problem_->samples - microBatch * batch_);
+}
+
+// Micro-batches whose sums are added in the computing precision. Long enough that adding partial
+// sums costs little beside the products, short enough that threads share the work.
+int64_t Engine::chunkOf(const Variant& main) const {
+  constexpr double kFlopsPerAddition = 100, kShare = 0.03;
+  constexpr int64_t kChunks = 32;
+  const double flops = std::max(1.0, main.program.tangentFlops + main.program.primalFlops);
+  const auto wanted = static_cast<int64_t>(
+      static_cast<double>(main.program.sumElements) * kFlopsPerAddition / (kShare * flops));
+  const int64_t most = std::max<int64_t>(1, microBatches_ / kChunks);
+  return std::clamp<int64_t>(wanted, 1, most);
+}
+
+Engine::Variant& Engine::variant(int64_t rows, int64_t directions) {
+  auto& slot = variants_[{rows, directions}];
+  if (slot) return *slot;
+  auto v = std::make_unique<Variant>();
+  v->product = build_(rows, directions);
+  std::vector<Id> outputs;
+  for (Id id : v->product.outputs)
+    if (id != kNone) outputs.push_back(id);
+  v->program = compile(v->product.graph, outputs, options_.precision, directions);
+  v->executor = std::make_unique<Executor>(v->program, v->product.graph);
+  for (int64_t tensor : tensors_)
+    v->tensorSize.push_back(problem_->parameters.at(static_cast<size_t>(tensor)).size);
+  for (Space space : kShared) v->shared[static_cast<int>(space)] = Buffer(v->bytes(space));
+  v->layout = std::to_string(rows) + "/" + std::to_string(v->bytes(Space::Residual));
+  for (const Step& step : v->program.stages[static_cast<int>(Stage::Primal)])
+    for (const Place& out : step.out)
+      if (out.space == Space::Residual)
+        v->layout += " " + std::to_string(out.offset) +
+                     name(v->product.graph[step.node].op) +
+                     show(v->product.graph.shape(step.node));
+
+  // Parameters, and what depends on nothing else.
+  for (const Leaf& leaf : v->program.parameters) {
+    const Array& value = problem_->parameters.at(static_cast<size_t>(leaf.number)).value;
+    std::byte* to = v->shared[static_cast<int>(leaf.place.space)].data() + leaf.place.offset;
+    // A scalar has no rows to convert one by one.
+    const Array flat = value.reshaped({value.size()});
+    if (options_.precision == Precision::F32)
+      convertRows(flat, 0, value.size(), reinterpret_cast<float*>(to));
+    else
+      convertRows(flat, 0, value.size(), reinterpret_cast<double*>(to));
+  }
+  Frame frame;
+  Buffer scratch(v->executor->scratchBytes());
+  for (Space space : kShared)
+    frame.base[static_cast<int>(space)] = v->shared[static_cast<int>(space)].data();
+  frame.scratch = scratch.data();
+  v->executor->run(Stage::Constant, frame);
+  v->executor->run(Stage::Setup, frame);
+  slot = std::move(v);
+  return *slot;
+}
+
+// ---- running -------------------------------------------------------------------------------------
+
+// All micro-batches; returns the totals.
+template <class T>
+std::vector<double> Engine::sweep(Variant& main, Variant* tail, Task& task) {
+  const int64_t elements = main.program.sumElements;
+  const int64_t chunk = chunkOf(main);
+  const int64_t chunks = (microBatches_ + chunk - 1) / chunk;
+  // Several chunks wait for one pass of additions, each in its own partial sums.
+  const int64_t wave = std::min<int64_t>(chunks, 2 * workers_);
+
+  std::vector<Worker> workers(static_cast<size_t>(workers_));
+  std::vector<Buffer> partials(static_cast<size_t>(wave));
+  for (Buffer& partial : partials) partial = Buffer(main.bytes(Space::Partial));
+  std::vector<double> totals(static_cast<size_t>(elements), 0.0);
+
+  // Programs of one micro-batch size share their residuals whatever their number of directions.
+  const bool keeps = main.hasTangent();
+  if (keeps && keptLayout_ != main.layout) {
+    keptLayout_ = main.layout;
+    kept_.clear();
+    kept_.resize(static_cast<size_t>(microBatches_));
+    filled_.assign(static_cast<size_t>(microBatches_), 0);
+  }
+
+  auto runOne = [&](Worker& worker, int64_t m, std::byte* partial) {
+    task.check();
+    Variant& v = rowsOf(m) == batch_ ? main : *tail;
+    Frame frame;
+    for (Space space : kShared)
+      frame.base[static_cast<int>(space)] = v.shared[static_cast<int>(space)].data();
+    frame.base[static_cast<int>(Space::Work)] = ensure(worker.work, v.bytes(Space::Work))->data();
+    frame.base[static_cast<int>(Space::Partial)] = partial;
+    frame.scratch = ensure(worker.scratch, v.executor->scratchBytes())->data();
+    frame.feed = this;
+    frame.begin = m * batch_;
+    bool linearised = false;
+    if (keeps && m < keptAtMost_) {
+      Buffer& own = kept_[static_cast<size_t>(m)];
+      if (own.bytes() < v.bytes(Space::Residual)) own = Buffer(v.bytes(Space::Residual));
+      frame.base[static_cast<int>(Space::Residual)] = own.data();
+      linearised = filled_[static_cast<size_t>(m)];
+    } else {
+      frame.base[static_cast<int>(Space::Residual)] =
+          ensure(worker.residual, v.bytes(Space::Residual))->data();
+    }
+    if (!linearised) {
+      v.executor->run(Stage::Primal, frame);
+      if (keeps && m < keptAtMost_) filled_[static_cast<size_t>(m)] = 1;
+    }
+    v.executor->run(Stage::Tangent, frame);
+  };
+
+  for (int64_t first = 0; first < chunks; first += wave) {
+    const int64_t here = std::min(wave, chunks - first);
+    parallel(workers_, here, [&](int worker, int64_t c) {
+      Buffer& partial = partials[static_cast<size_t>(c)];
+      if (partial.bytes()) std::memset(partial.data(), 0, static_cast<size_t>(partial.bytes()));
+      const int64_t begin = (first + c) * chunk, end = std::min(begin + chunk, microBatches_);
+      for (int64_t m = begin; m < end; ++m)
+        runOne(workers[static_cast<size_t>(worker)], m, partial.data());
+    });
+    // Chunk by chunk in index order for every element, whoever adds it.
+    constexpr int64_t kRun = 1 << 15;
+    parallel(workers_, (elements + kRun - 1) / kRun, [&](int, int64_t r) {
+      const int64_t from = r * kRun, to = std::min(elements, from + kRun);
+      for (int64_t c = 0; c < here; ++c) {
+        const T* partial = partials[static_cast<size_t>(c)].template as<T>();
+        for (int64_t i = from; i < to; ++i) totals[static_cast<size_t>(i)] += partial[i];
+      }
+    });
+  }
+
+  int64_t bytes = static_cast<int64_t>(totals.size() * sizeof(double));
+  for (const Buffer& b : partials) bytes += b.bytes();
+  for (const Worker& w : workers) bytes += w.work.bytes() + w.residual.bytes() + w.scratch.bytes();
+  peakBytes_ = std::max(peakBytes_, bytes + heldBytes());
+  return totals;
+}
+
+// Scaled totals to their places, then what follows from them.
+template <class T>
+void Engine::finish(Variant& main, const std::vector<double>& totals, double scale) {
+  Buffer& collected = main.shared[static_cast<int>(Space::Collected)];
+  for (const Sum& sum : main.program.sums) {
+    T* to = reinterpret_cast<T*>(collected.data() + sum.collected.offset);
+    for (int64_t i = 0; i < sum.size; ++i)
+      to[i] = static_cast<T>(totals[static_cast<size_t>(sum.offset + i)] * scale);
+  }
+  Frame frame;
+  for (Space space : kShared)
+    frame.base[static_cast<int>(space)] = main.shared[static_cast<int>(space)].data();
+  Buffer scratch(main.executor->scratchBytes());
+  frame.scratch = scratch.data();
+  main.executor->run(Stage::Post, frame);
+}
+
+template <class T>
+void Engine::block(const T* x, T* y, int64_t width, double scale, Task& task) {
+  Variant& main = variant(batch_, width);
+  const int64_t rest = problem_->samples % batch_;
+  Variant* tail = rest ? &variant(rest, width) : nullptr;
+
+  // Where each tensor begins in a vector.
+  std::vector<int64_t> offsets = {0};
+  for (size_t i = 0; i < main.product.outputs.size(); ++i)
+    offsets.push_back(offsets.back() + main.tensorSize[i]);
+  const int64_t dim = offsets.back();
+
+  for (Variant* v : {&main, tail}) {
+    if (!v) continue;
+    Frame frame;
+    for (Space space : kShared)
+      frame.base[static_cast<int>(space)] = v->shared[static_cast<int>(space)].data();
+    for (const Leaf& leaf : v->program.tangents) {
+      T* to = frame.at<T>(leaf.place);
+      const int64_t size = count(leaf.shape) / width;
+      for (int64_t k = 0; k < width; ++k)
+        std::copy_n(x + k * dim + offsets[static_cast<size_t>(leaf.number)], size, to + k * size);
+    }
+    Buffer scratch(v->executor->scratchBytes());
+    frame.scratch = scratch.data();
+    v->executor->run(Stage::Direction, frame);
+  }
+
+  finish<T>(main, sweep<T>(main, tail, task), scale);
+
+  size_t next = 0;
+  for (size_t i = 0; i < main.product.outputs.size(); ++i) {
+    const int64_t size = main.tensorSize[i];
+    const T* from = nullptr;
+    if (main.product.outputs[i] != kNone) {
+      const Place& place = main.program.outputs[next++];
+      from = reinterpret_cast<const T*>(main.shared[static_cast<int>(place.space)].data() +
+                                        place.offset);
+    }
+    for (int64_t k = 0; k < width; ++k) {
+      T* to = y + k * dim + offsets[i];
+      if (from)
+        std::copy_n(from + k * size, size, to);
+      else
+        std::fill_n(to, size, T{0});
+    }
+  }
+}
+
+template <class T>
+void Engine::productAs(const T* x, T* y, int64_t count, double scale, Task& task) {
+  std::lock_guard lock(mutex_);
+  int64_t dim = 0;
+  for (int64_t size : variant(batch_, 1).tensorSize) dim += size;
+  // Powers of two only, so that few programs serve every number of directions.
+  for (int64_t done = 0; done < count;) {
+    const int64_t width = std::min(directionsAtMost_, powerOfTwoBelow(count - done));
+    block(x + done * dim, y + done * dim, width, scale, task);
+    done += width;
+  }
+}
+
+void Engine::product(const void* x, void* y, int64_t count, double scale, Task& task) {
+  if (options_.precision == Precision::F32)
+    productAs(static_cast<const float*>(x), static_cast<float*>(y), count, scale, task);
+  else
+    productAs(static_cast<const double*>(x), static_cast<double*>(y), count, scale, task);
+}
+
+std::vector<std::vector<double>> Engine::totals(Task& task) {
+  std::lock_guard lock(mutex_);
+  Variant& main = variant(batch_, 0);
+  const int64_t rest = problem_->samples % batch_;
+  Variant* tail = rest ? &variant(rest, 0) : nullptr;
+  const bool f32 = options_.precision == Precision::F32;
+  std::vector<double> sums = f32 ? sweep<float>(main, tail, task) : sweep<double>(main, tail, task);
+  if (f32)
+    finish<float>(main, sums, 1);
+  else
+    finish<double>(main, sums, 1);
+  std::vector<std::vector<double>> out;
+  size_t next = 0;
+  for (Id id : main.product.outputs) {
+    out.emplace_back();
+    if (id == kNone) continue;
+    const Place place = main.program.outputs[next];
+    const int64_t n = eigenscope::count(main.program.outputShapes[next]);
+    ++next;
+    // A total that nothing else was made of keeps its 53 bits.
+    const auto sum = std::find_if(main.program.sums.begin(), main.program.sums.end(),
+                                  [&](const Sum& s) { return s.collected.offset == place.offset; });
+    const std::byte* from = main.shared[static_cast<int>(place.space)].data() + place.offset;
+    for (int64_t i = 0; i < n; ++i)
+      out.back().push_back(
+          sum != main.program.sums.end() ? sums[static_cast<size_t>(sum->offset + i)]
+          : f32 ? static_cast<double>(reinterpret_cast<const float*>(from)[i])
+                : reinterpret_cast<const double*>(from)[i]);
+  }
+  return out;
+}
+
+Shape Engine::localShape() { return variant(batch_, 0).program.outputShapes.at(0); }
+
+std::vector<double> Engine::locals(int64_t n, Task& task) {
+  std::lock_guard lock(mutex_);
+  std::vector<double> out;
+  Worker worker;
+  for (int64_t m = 0; m * batch_ < n; ++m) {
+    task.check();
+    Variant& v = variant(rowsOf(m), 0);
+    Frame frame;
+    for (Space space : kShared)
+      frame.base[static_cast<int>(space)] = v.shared[static_cast<int>(space)].data();
+    frame.base[static_cast<int>(Space::Work)] = ensure(worker.work, v.bytes(Space::Work))->data();
+    frame.base[static_cast<int>(Space::Residual)] =
+        ensure(worker.residual, v.bytes(Space::Residual))->data();
+    frame.scratch = ensure(worker.scratch, v.executor->scratchBytes())->data();
+    frame.feed = this;
+    frame.begin = m * batch_;
+    v.executor->run(Stage::Primal, frame);
+    const int64_t rows = rowsOf(m), wanted = std::min(rows, n - m * batch_);
+    const int64_t elements = count(v.program.outputShapes[0]) / rows * wanted;
+    for (int64_t i = 0; i < elements; ++i)
+      out.push_back(options_.precision == Precision::F32
+                        ? static_cast<double>(frame.at<float>(v.program.outputs[0])[i])
+                        : frame.at<double>(v.program.outputs[0])[i]);
+  }
+  return out;
+}
+
+int64_t Engine::heldBytes() const {
+  int64_t bytes = 0;
+  for (const auto& [key, v] : variants_)
+    if (v)
+      for (Space space : kShared) bytes += v->shared[static_cast<int>(space)].bytes();
+  for (const Buffer& kept : kept_) bytes += kept.bytes();
+  return bytes;
+}
+
+OperatorReport Engine::report() const {
+  OperatorReport report;
+  for (const auto& [key, v] : variants_)
+    if (v) {
+      report.split = v->product.split;
+      report.warnings = v->product.warnings;
+    }
+  report.batch = batch_;
+  report.microBatches = microBatches_;
+  report.cachedMicroBatches = std::min(keptAtMost_, microBatches_);
+  report.peakBytes = peakBytes_;
+  report.threads = workers_;
+  return report;
+}
+
+std::string Engine::printPlan() {
+  std::lock_guard lock(mutex_);
+  Variant& v = variant(batch_, directionsAtMost_ > 0 ? 1 : 0);
+  return print(v.program, v.product.graph);
+}
+
+}  // namespace eigenscope

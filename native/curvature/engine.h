@@ -1,0 +1,91 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "base/buffer.h"
+#include "curvature/programs.h"
+#include "run/executor.h"
+
+namespace eigenscope {
+
+// Runs a program over the whole data set: micro-batches on the threads of the pool, sums over
+// chunks of them in the computing precision, chunks in index order into f64 totals. What a worker
+// computes depends on sizes only, so results are the same bits for any number of threads.
+//
+// The linearisation (Space::Residual) of as many micro-batches as the memory budget allows is kept
+// from one product to the next.
+class Engine : public Feed {
+ public:
+  // Builds the graph for a micro-batch of `rows` samples and `directions` directions.
+  using Build = std::function<ProductGraph(int64_t rows, int64_t directions)>;
+
+  // `tensors`: what the vectors of a product are made of. `directionsAtMost` = 0: no directions.
+  Engine(std::shared_ptr<const Problem> problem, const RunOptions& options,
+         std::vector<int64_t> tensors, Build build, int64_t directionsAtMost);
+  ~Engine() override;
+
+  // y[k] = scale * program(x[k]) for `count` directions; x and y are vectors of the concatenated
+  // tangent tensors, in the computing precision. Outputs that are zero are written as zeros.
+  void product(const void* x, void* y, int64_t count, double scale, Task& task);
+
+  // Totals of a program without directions: f64, in the order of its outputs.
+  std::vector<std::vector<double>> totals(Task& task);
+
+  // Local outputs of a program without directions, for samples [0, n).
+  std::vector<double> locals(int64_t n, Task& task);
+  Shape localShape();  // of the first output, with the main micro-batch's rows
+
+  void load(int64_t slot, int64_t begin, int64_t rows, Type type, Precision precision,
+            void* out) const override;
+
+  OperatorReport report() const;
+  std::string printPlan();
+  int64_t heldBytes() const;
+
+ private:
+  struct Variant;
+  struct Worker;
+
+  template <class T>
+  void productAs(const T* x, T* y, int64_t count, double scale, Task& task);
+  template <class T>
+  void block(const T* x, T* y, int64_t width, double scale, Task& task);
+  template <class T>
+  std::vector<double> sweep(Variant& main, Variant* tail, Task& task);
+  template <class T>
+  void finish(Variant& main, const std::vector<double>& totals, double scale);
+
+  Variant& variant(int64_t rows, int64_t directions);
+  void chooseBatch();
+  void planMemory();
+  int64_t rowsOf(int64_t microBatch) const;
+  int64_t bytesWithoutCache(Variant& v, int workers) const;
+  int64_t chunkOf(const Variant& main) const;
+
+  std::shared_ptr<const Problem> problem_;
+  RunOptions options_;
+  std::vector<int64_t> tensors_;
+  Build build_;
+  int64_t directionsAtMost_;
+  int64_t batch_ = 0, microBatches_ = 0;
+  int threads_ = 1, workers_ = 1;
+  int64_t budget_ = 0;
+  std::map<std::pair<int64_t, int64_t>, std::unique_ptr<Variant>> variants_;
+  std::vector<const Array*> slots_;
+  // Kept linearisations, by micro-batch; of programs with the same residual layout.
+  std::vector<Buffer> kept_;
+  std::vector<char> filled_;
+  std::string keptLayout_;
+  int64_t keptAtMost_ = 0;
+  mutable int64_t peakBytes_ = 0;
+  mutable std::mutex mutex_;  // one product at a time
+};
+
+// Bytes of memory that this process may still take.
+int64_t availableMemory();
+
+}  // namespace eigenscope
