@@ -29,7 +29,7 @@ function build() {
 function cpp() {
   let passed = true;
   for (const hidden of ["", "1"]) {
-    const { status, stdout } = run(join(root, "build", "Release", "eigenscope_tests"), [], {
+    const { status, stdout } = run(join(root, "build", "eigenscope_tests"), [], {
       stdio: ["ignore", "pipe", "inherit"],
       encoding: "utf8",
       env: { ...process.env, EIGENSCOPE_NO_ONEDNN: hidden },
