@@ -137,10 +137,228 @@ interface NativeModels {
   selectParameters(model: NativeModel, positions: number[]): NativeModel;
 }
 
+// ---- calls ----------------------------------------------------------------------------------
+
+/** How far a long call is. Unknown: -1. */
+export interface NativeProgress {
+  /** Products of the operator with one vector so far. */
+  products: number;
+  /** Worst residual of the wanted pairs over the largest Ritz value. */
+  residual: number;
+  /** Done share of the call, from 0 to 1. */
+  fraction: number;
+}
+
+/** A call under way on a thread of its own. */
+export interface NativeCall<T> {
+  promise: Promise<T>;
+  /** Tells the thread to stop at its next boundary; the promise then rejects. */
+  cancel(): void;
+}
+
+type OnProgress = ((progress: NativeProgress) => void) | undefined;
+
+// ---- data -----------------------------------------------------------------------------------
+
+/** An array at hand: row-major, in the machine's byte order. Copied by the core. */
+export interface NativeArray {
+  name: string;
+  type: ElementType;
+  shape: number[];
+  data: ArrayBufferView;
+}
+
+export interface NativeDataOptions {
+  /** What the target array is called; "y". */
+  target?: string;
+  /** The arrays to keep. */
+  select?: string[];
+  /** Keep samples [first, last) only; a negative last means all. */
+  first?: number;
+  last?: number;
+  /** By array name; "" stands for every array but the target. */
+  normalize?: { name: string; scale?: number; mean?: number[]; std?: number[] }[];
+  /** CSV only: see ReadOptions in native/data/readers.h. */
+  targetColumns?: string[];
+  header?: boolean;
+  whole?: boolean;
+}
+
+/** Arrays that the core holds. */
+export interface NativeData {
+  readonly arrays: { name: string; type: ElementType; shape: number[]; source: string }[];
+  /** The number of rows that all arrays have; throws a DataMismatchError where they differ. */
+  readonly samples: number;
+  readonly description: string;
+  /** Releases the arrays; operators made from them keep what they need. */
+  dispose(): void;
+}
+
+interface NativeDataSets {
+  openData(
+    files: { name: string; path: string }[],
+    arrays: NativeArray[],
+    options: NativeDataOptions,
+  ): NativeCall<NativeData>;
+}
+
+// ---- operators ------------------------------------------------------------------------------
+
+export type Dtype = "float32" | "float64";
+export type Vectors = Float32Array | Float64Array;
+
+export type OperatorKind =
+  | "hessian"
+  | "ggn"
+  | "functional"
+  | "fisher-type2"
+  | "fisher-mc"
+  | "fisher-empirical";
+
+export interface NativeLoss {
+  name: string;
+  reduction?: string | undefined;
+  labelSmoothing?: number | undefined;
+  ignoreIndex?: number | undefined;
+  classWeights?: readonly number[] | undefined;
+  posWeight?: readonly number[] | undefined;
+  /** Of smooth-l1, its beta. */
+  delta?: number | undefined;
+  classAxis?: number | undefined;
+}
+
+export interface NativeRunOptions {
+  precision?: Dtype | undefined;
+  /** 0: all cores. */
+  threads?: number | undefined;
+  /** Samples a micro-batch; 0: from model, shapes and precision. */
+  batch?: number | undefined;
+  /** Bytes; 0: what is available. */
+  maxMemory?: number | undefined;
+}
+
+export interface NativeOperatorOptions extends NativeRunOptions {
+  kind: OperatorKind;
+  /** Positions of the parameters that the operator acts on; all when absent. */
+  tensors?: number[] | undefined;
+  draws?: number | undefined;
+  seed?: number | bigint | undefined;
+}
+
+/** What a curvature operator tells of itself. */
+export interface NativeReport {
+  split: string;
+  batch: number;
+  microBatches: number;
+  cachedMicroBatches: number;
+  peakBytes: number;
+  threads: number;
+  warnings: string[];
+}
+
+export interface NativeEigshOptions {
+  k: number;
+  which: string;
+  method: string;
+  tol: number;
+  maxProducts: number;
+  seed: number | bigint;
+  blockSize: number;
+  oversample: number;
+  basisSize: number;
+  memoryBudget: number;
+}
+
+export interface NativeEigshResult {
+  values: Float64Array;
+  residuals: Float64Array;
+  converged: boolean;
+  reason: string;
+  method: string;
+  scale: number;
+  tol: number;
+  products: number;
+  restarts: number;
+  warnings: string[];
+}
+
+/** An operator that the core holds. */
+export interface NativeOperator {
+  readonly dim: number;
+  readonly dtype: Dtype;
+  /** y = A x for `count` vectors of the operator's dtype; both arrays are held until it settles. */
+  apply(x: Vectors, y: Vectors, count: number, onProgress: OnProgress): NativeCall<void>;
+  /** Eigenvectors go into `vectors`, k * dim numbers of the operator's dtype. */
+  eigsh(
+    options: NativeEigshOptions,
+    vectors: Vectors,
+    onProgress: OnProgress,
+  ): NativeCall<NativeEigshResult>;
+  /** One a curvature operator in it. */
+  report(): NativeCall<NativeReport[]>;
+  plan(): NativeCall<string>;
+  /** Of a curvature operator only: the same on some of its model's parameters. */
+  restrictTensors(positions: number[]): NativeOperator;
+  dispose(): void;
+}
+
+/**
+ * Computes a block of `count` products. `answer` may be called later, once, with an error or with
+ * the result.
+ */
+export type Respond = (
+  block: Vectors,
+  count: number,
+  answer: (error: Error | undefined, block?: Vectors) => void,
+) => void;
+
+interface NativeOperators {
+  curvatureOperator(
+    model: NativeModel,
+    data: NativeData,
+    loss: NativeLoss,
+    options: NativeOperatorOptions,
+  ): NativeOperator;
+  functionOperator(dim: number, dtype: Dtype, respond: Respond): NativeOperator;
+  sumOperators(a: NativeOperator, b: NativeOperator): NativeOperator;
+  scaleOperator(a: NativeOperator, factor: number): NativeOperator;
+  shiftOperator(a: NativeOperator, amount: number): NativeOperator;
+  /** A mask has 0 or 1 for each coordinate. */
+  restrictOperator(a: NativeOperator, mask: Uint8Array): NativeOperator;
+  projectOperator(a: NativeOperator, mask: Uint8Array): NativeOperator;
+  /** The gradient goes into `gradient`, a number for each parameter of the model. */
+  evaluateRisk(
+    model: NativeModel,
+    data: NativeData,
+    loss: NativeLoss,
+    options: NativeRunOptions,
+    gradient: Float64Array | undefined,
+    onProgress: OnProgress,
+  ): NativeCall<{ loss: number; gradientNorm: number; report: NativeReport }>;
+  evaluateForward(
+    model: NativeModel,
+    data: NativeData,
+    options: NativeRunOptions,
+    samples: number | undefined,
+    onProgress: OnProgress,
+  ): NativeCall<{ values: Float64Array; shape: number[] }>;
+  /** The libraries below. */
+  runtime(): {
+    version: string;
+    compiler: string;
+    blas: string;
+    blasCore: string;
+    /** Its version, "" where it is not used. */
+    onednn: string;
+    /** Why it is not used. */
+    onednnRefusal: string;
+  };
+}
+
 // ---- the addon ------------------------------------------------------------------------------
 
 /** Everything that the addon exports. */
-export interface Native extends NativeModels {
+export interface Native extends NativeModels, NativeDataSets, NativeOperators {
   setErrorClasses(classes: Record<ErrorKind, new (message: string) => EigenscopeError>): void;
 }
 
