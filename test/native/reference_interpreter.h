@@ -96,21 +96,18 @@ class Interpreter {
     const auto& ints = node.attr.ints;
     const double p = node.attr.number;
     switch (node.op) {
-      case Op::Param:
-        return leaf(leaves_.parameters, node);
-      case Op::Tangent:
-        return leaf(leaves_.tangents, node);
-      case Op::Input:
-        return leaf(leaves_.inputs, node);
+      case Op::Param: return leaf(leaves_.parameters, node);
+      case Op::Tangent: return leaf(leaves_.tangents, node);
+      case Op::Input: return leaf(leaves_.inputs, node);
       case Op::Const: {
         const Numbers& values = *graph_.constantOf(idOf(node));
         return values.size() == 1 ? Numbers(count(node.shape), values[0]) : values;
       }
       case Op::Reshape:
       case Op::StopGradient:
+      case Op::Barrier:
       case Op::Spread:
-      case Op::Collect:
-        return in(node, 0);
+      case Op::Collect: return in(node, 0);
       case Op::Permute: {
         Numbers out;
         const Shape& from = shapeIn(node, 0);
@@ -129,33 +126,21 @@ class Interpreter {
         return out;
       }
       case Op::Slice:
-      case Op::Unslice:
-        return sliced(node);
-      case Op::Concat:
-        return concatenated(node);
+      case Op::Unslice: return sliced(node);
+      case Op::Concat: return concatenated(node);
       case Op::Gather:
-      case Op::ScatterAdd:
-        return indexed(node);
+      case Op::ScatterAdd: return indexed(node);
       case Op::WindowSum:
       case Op::WindowSpread:
-      case Op::WindowArgmax:
-        return windowed(node);
-      case Op::Add:
-        return zip(node, [](double a, double b) { return a + b; });
-      case Op::Sub:
-        return zip(node, [](double a, double b) { return a - b; });
-      case Op::Mul:
-        return zip(node, [](double a, double b) { return a * b; });
-      case Op::Less:
-        return zip(node, [](double a, double b) { return a < b; });
-      case Op::LessEqual:
-        return zip(node, [](double a, double b) { return a <= b; });
-      case Op::Equal:
-        return zip(node, [](double a, double b) { return a == b; });
-      case Op::And:
-        return zip(node, [](double a, double b) { return a != 0 && b != 0; });
-      case Op::Or:
-        return zip(node, [](double a, double b) { return a != 0 || b != 0; });
+      case Op::WindowArgmax: return windowed(node);
+      case Op::Add: return zip(node, [](double a, double b) { return a + b; });
+      case Op::Sub: return zip(node, [](double a, double b) { return a - b; });
+      case Op::Mul: return zip(node, [](double a, double b) { return a * b; });
+      case Op::Less: return zip(node, [](double a, double b) { return a < b; });
+      case Op::LessEqual: return zip(node, [](double a, double b) { return a <= b; });
+      case Op::Equal: return zip(node, [](double a, double b) { return a == b; });
+      case Op::And: return zip(node, [](double a, double b) { return a != 0 && b != 0; });
+      case Op::Or: return zip(node, [](double a, double b) { return a != 0 || b != 0; });
       case Op::Select: {
         Numbers out;
         forEach(node.shape, [&](const auto& at) {
@@ -164,53 +149,36 @@ class Interpreter {
         });
         return out;
       }
-      case Op::Neg:
-        return map(node, [](double x) { return -x; });
-      case Op::Exp:
-        return map(node, [](double x) { return std::exp(x); });
-      case Op::Log:
-        return map(node, [](double x) { return std::log(x); });
-      case Op::Sqrt:
-        return map(node, [](double x) { return std::sqrt(x); });
-      case Op::Recip:
-        return map(node, [](double x) { return 1 / x; });
-      case Op::Pow:
-        return map(node, [p](double x) { return std::pow(x, p); });
-      case Op::Tanh:
-        return map(node, [](double x) { return std::tanh(x); });
-      case Op::Sigmoid:
-        return map(node, [](double x) { return 1 / (1 + std::exp(-x)); });
+      case Op::Neg: return map(node, [](double x) { return -x; });
+      case Op::Exp: return map(node, [](double x) { return std::exp(x); });
+      case Op::Log: return map(node, [](double x) { return std::log(x); });
+      case Op::Sqrt: return map(node, [](double x) { return std::sqrt(x); });
+      case Op::Recip: return map(node, [](double x) { return 1 / x; });
+      case Op::Pow: return map(node, [p](double x) { return std::pow(x, p); });
+      case Op::Tanh: return map(node, [](double x) { return std::tanh(x); });
+      case Op::Sigmoid: return map(node, [](double x) { return 1 / (1 + std::exp(-x)); });
       case Op::Softplus:
         return map(node,
                    [](double x) { return std::fmax(x, 0) + std::log1p(std::exp(-std::fabs(x))); });
-      case Op::Erf:
-        return map(node, [](double x) { return std::erf(x); });
-      case Op::Sin:
-        return map(node, [](double x) { return std::sin(x); });
-      case Op::Cos:
-        return map(node, [](double x) { return std::cos(x); });
-      case Op::Floor:
-        return map(node, [](double x) { return std::floor(x); });
-      case Op::Not:
-        return map(node, [](double x) { return x == 0; });
+      case Op::Erf: return map(node, [](double x) { return std::erf(x); });
+      case Op::Sin: return map(node, [](double x) { return std::sin(x); });
+      case Op::Cos: return map(node, [](double x) { return std::cos(x); });
+      case Op::Floor: return map(node, [](double x) { return std::floor(x); });
+      case Op::Not: return map(node, [](double x) { return x == 0; });
       case Op::Cast:
         return map(node, [&](double x) {
           return node.type == Type::Bool ? x != 0 : node.type == Type::Int ? std::trunc(x) : x;
         });
       case Op::Sum:
-      case Op::ReduceMax:
-        return reduced(node);
-      case Op::Dot:
-        return contracted(node);
+      case Op::ReduceMax: return reduced(node);
+      case Op::Dot: return contracted(node);
       case Op::Conv:
       case Op::ConvInput:
-      case Op::ConvWeight:
-        return convolved(node);
+      case Op::ConvWeight: return convolved(node);
       case Op::Softmax:
-      case Op::LogSumExp:
-        return normalised(node);
-      case Op::Draw:
-        break;
+      case Op::LogSumExp: return normalised(node);
+      case Op::Probe:
+      case Op::Draw: break;
     }
     throw std::invalid_argument(std::string("no reference for ") + name(node.op));
   }

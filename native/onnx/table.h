@@ -1,0 +1,47 @@
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "onnx/lower.h"
+
+namespace eigenscope::onnx {
+
+// How a derivative passes through an operator.
+enum class Grade {
+  Smooth,     // by those of the primitives it becomes
+  Piecewise,  // the same, with the kinks of docs/conventions.md
+  Zero,       // integer-valued or piecewise constant: the derivative is 0
+  Fold,       // evaluated while the model is read; its inputs must not depend on data or parameters
+};
+const char* nameOf(Grade grade);
+
+inline constexpr int kOldestOpset = 9, kNewestOpset = 23, kAnyOutputs = 1 << 20;
+
+// One ONNX operator, or one form of it. To add an operator: a row in the table of its group, and
+// beside it a function that says it in values (onnx/lower_value.h). Derivatives follow.
+struct Operator {
+  std::string_view name;
+  Grade grade = Grade::Smooth;
+  Results (*lower)(Call&) = nullptr;
+  int since = kOldestOpset, until = kNewestOpset;
+  int outputs = 1;               // outputs that may be used
+  std::string_view limits = {};  // what of ONNX's definition is not taken, for people
+  // The reason why this node is not taken, or "". Sees attributes only: shapes come later.
+  std::string (*refuse)(const NodeDef& node) = nullptr;
+};
+
+// The groups, each in its own file with its functions.
+std::span<const Operator> elementwiseOperators();
+std::span<const Operator> linearOperators();
+std::span<const Operator> shapeOperators();
+
+// All rows, by name and opset.
+const std::vector<Operator>& operators();
+
+// The row for this node, or null with the reason.
+const Operator* findOperator(const NodeDef& node, int64_t opset, std::string& reason);
+
+}  // namespace eigenscope::onnx
