@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
+
+#include "run/kernels/simd.h"
+#include "run/onednn.h"
 
 extern "C" {
 void sgemm_(const char*, const char*, const int*, const int*, const int*, const float*,
@@ -15,6 +19,18 @@ void dgemm_(const char*, const char*, const int*, const int*, const int*, const 
 namespace eigenscope {
 namespace {
 
+template <class T>
+struct Matrices {
+  int64_t m, n, k;
+  const T* a;
+  int64_t aRow, aCol;
+  const T* b;
+  int64_t bRow, bCol;
+  T* c;
+  int64_t ldc;
+  bool accumulate;
+};
+
 // BLAS stores columns: it sees the transposes, so C^T = B^T A^T.
 void blas(char ta, char tb, int m, int n, int k, const float* a, int lda, const float* b, int ldb,
           float beta, float* c, int ldc) {
@@ -27,18 +43,110 @@ void blas(char ta, char tb, int m, int n, int k, const double* a, int lda, const
   dgemm_(&tb, &ta, &n, &m, &k, &one, b, &ldb, a, &lda, &beta, c, &ldc, 1, 1);
 }
 
+// ---- products that are no matrix products: few terms, or a side of 1 ----
+
+template <class T>
+EIGENSCOPE_INLINE T inner(const T* x, int64_t xStride, const T* y, int64_t yStride, int64_t n) {
+  constexpr int64_t kLanes = simd::kLanes<T>;
+  T sum{};
+  int64_t i = 0;
+  if (xStride == 1 && yStride == 1 && n >= kLanes) {
+    simd::Vector<T> s0{}, s1{}, s2{}, s3{};
+    for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+      s0 += simd::load(x + i) * simd::load(y + i);
+      s1 += simd::load(x + i + kLanes) * simd::load(y + i + kLanes);
+      s2 += simd::load(x + i + 2 * kLanes) * simd::load(y + i + 2 * kLanes);
+      s3 += simd::load(x + i + 3 * kLanes) * simd::load(y + i + 3 * kLanes);
+    }
+    for (; i + kLanes <= n; i += kLanes) s0 += simd::load(x + i) * simd::load(y + i);
+    sum = simd::total<T>((s0 + s1) + (s2 + s3));
+  }
+  for (; i < n; ++i) sum += x[i * xStride] * y[i * yStride];
+  return sum;
+}
+
+// y[n] (+)= sum over k of x[k] rows[k]: four rows at a time, so that y is read and written less.
+template <class T>
+EIGENSCOPE_INLINE void combine(const T* x, int64_t xStride, const T* rows, int64_t ld, int64_t k,
+                               int64_t n, T* y, bool accumulate) {
+  int64_t i = 0;
+  if (!accumulate) {
+    for (int64_t j = 0; j < n; ++j) y[j] = x[0] * rows[j];
+    i = 1;
+  }
+  for (; i + 4 <= k; i += 4) {
+    const T x0 = x[i * xStride], x1 = x[(i + 1) * xStride], x2 = x[(i + 2) * xStride],
+            x3 = x[(i + 3) * xStride];
+    const T *r0 = rows + i * ld, *r1 = r0 + ld, *r2 = r1 + ld, *r3 = r2 + ld;
+    for (int64_t j = 0; j < n; ++j) y[j] += (x0 * r0[j] + x1 * r1[j]) + (x2 * r2[j] + x3 * r3[j]);
+  }
+  for (; i < k; ++i) {
+    const T value = x[i * xStride];
+    const T* row = rows + i * ld;
+    for (int64_t j = 0; j < n; ++j) y[j] += value * row[j];
+  }
+}
+
+template <class T>
+EIGENSCOPE_INLINE void thinProduct(const Matrices<T>& p) {
+  if (p.n == 1 && p.aCol != 1 && p.m > 1) {  // columns of A combined, through a strip of C
+    constexpr int64_t kStrip = 256;
+    T strip[kStrip];
+    for (int64_t i0 = 0; i0 < p.m; i0 += kStrip) {
+      const int64_t rows = std::min(kStrip, p.m - i0);
+      combine(p.b, p.bRow, p.a + i0, p.aCol, p.k, rows, strip, false);
+      for (int64_t i = 0; i < rows; ++i) {
+        T& to = p.c[(i0 + i) * p.ldc];
+        to = p.accumulate ? to + strip[i] : strip[i];
+      }
+    }
+    return;
+  }
+  for (int64_t i = 0; i < p.m; ++i) {
+    const T* row = p.a + i * p.aRow;
+    T* to = p.c + i * p.ldc;
+    if (p.bCol == 1 && p.n > 1) {
+      combine(row, p.aCol, p.b, p.bRow, p.k, p.n, to, p.accumulate);
+    } else {
+      for (int64_t j = 0; j < p.n; ++j) {
+        const T value = inner(row, p.aCol, p.b + j * p.bCol, p.bRow, p.k);
+        to[j] = p.accumulate ? to[j] + value : value;
+      }
+    }
+  }
+}
+
+EIGENSCOPE_SIMD void thin(const Matrices<float>& p) { thinProduct(p); }
+EIGENSCOPE_SIMD void thin(const Matrices<double>& p) { thinProduct(p); }
+
+bool isThin(int64_t m, int64_t n, int64_t k) {
+  return m == 1 || n == 1 || k == 1 || m * n * k <= 256;
+}
+
+// dnnl_sgemm packs and pads less than OpenBLAS does for large and skinny products (up to 1.8 times
+// its rate), but costs more a call, and wastes a vector where rows of the result are short.
+bool prefersOneDnn(int64_t m, int64_t n, int64_t k) {
+  return n >= 16 && m * n * k >= (int64_t{1} << 20) && onednn::available();
+}
+
 }  // namespace
 
 template <class T>
 void gemm(int64_t m, int64_t n, int64_t k, const T* a, int64_t aRow, int64_t aCol, const T* b,
           int64_t bRow, int64_t bCol, T* c, int64_t ldc, bool accumulate) {
+  if (isThin(m, n, k)) {
+    thin(Matrices<T>{m, n, k, a, aRow, aCol, b, bRow, bCol, c, ldc, accumulate});
+    return;
+  }
   const bool ta = aCol != 1, tb = bCol != 1;
-  // BLAS wants a leading dimension of at least the row length even where there is one row.
-  const int64_t lda = ta ? std::max(aCol, m) : std::max(aRow, k);
-  const int64_t ldb = tb ? std::max(bCol, k) : std::max(bRow, n);
+  const int64_t lda = ta ? aCol : aRow, ldb = tb ? bCol : bRow;
+  if constexpr (std::is_same_v<T, float>)
+    if (prefersOneDnn(m, n, k) &&
+        onednn::sgemm(ta, tb, m, n, k, a, lda, b, ldb, accumulate, c, ldc))
+      return;
   blas(ta ? 'T' : 'N', tb ? 'T' : 'N', static_cast<int>(m), static_cast<int>(n),
        static_cast<int>(k), a, static_cast<int>(lda), b, static_cast<int>(ldb),
-       T(accumulate ? 1 : 0), c, static_cast<int>(std::max(ldc, n)));
+       T(accumulate ? 1 : 0), c, static_cast<int>(ldc));
 }
 
 template void gemm<float>(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float*,
