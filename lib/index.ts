@@ -1,0 +1,38 @@
+/** Spectra of the Hessian, Gauss-Newton and Fisher matrices of networks exported to ONNX. */
+export type { CallOptions, Progress } from "./call";
+export * from "./errors";
+export { type MagnitudeMaskOptions, magnitudeMask, type WeightTensor } from "./masks/magnitude";
+export { Mask, type Segment } from "./masks/mask";
+export type { Globs } from "./model/glob";
+export type { Loss, LossName } from "./model/loss";
+export {
+  type LoadModelOptions,
+  loadModel,
+  type Model,
+  type ModelValue,
+  type Parameter,
+  type StoredTensor,
+} from "./model/model";
+export type { Dtype, ElementType, Vectors } from "./native";
+export {
+  type Apply,
+  type EvaluateOptions,
+  type FisherOptions,
+  type ForwardOptions,
+  fisher,
+  forward,
+  functionalHessian,
+  type Gradient,
+  ggn,
+  gradient,
+  hessian,
+  LinearOperator,
+  type LinearOperatorOptions,
+  linearOperator,
+  loss,
+  type OperatorOptions,
+  type OperatorReport,
+  type Restriction,
+  type RunOptions,
+} from "./operators";
+export { Eigenpairs, type EigshOptions, eigsh } from "./spectra";
