@@ -134,7 +134,6 @@ void Units::accumulateSums() {
     after_[b].push_back(a);
     // Whoever reads the sum reads the buffer of a, after b has run.
     alias_[id] = base;
-    after_[id].push_back(b);
     readers_[a] = readers_[id];
     if (output_[id]) output_[a] = true;
   }
@@ -143,21 +142,16 @@ void Units::accumulateSums() {
 std::vector<Id> Units::dependencies(Id id) const {
   std::vector<Id> out;
   auto need = [&](Id in) {
-    // Through names to producers; a name that stands for a finished sum brings its summands.
+    // Through names to producers; the name of a sum made in place stands for all its summands.
     std::vector<Id> pending = {in};
     while (!pending.empty()) {
       Id at = pending.back();
       pending.pop_back();
-      if (g_[at].op == Op::Add && inPlace_[at]) {
-        for (Id x : g_[at].in) pending.push_back(x);
-        continue;
-      }
-      for (Id x : after_[at])
-        if (alias_[at] != at) out.push_back(x);
-      if (alias_[at] != at)
-        pending.push_back(alias_[at]);
-      else
+      const bool named = alias_[at] != at || (g_[at].op == Op::Add && inPlace_[at]);
+      if (!named)
         out.push_back(at);
+      else
+        for (Id x : g_[at].in) pending.push_back(x);
     }
   };
   for (Id in : g_[id].in) need(in);

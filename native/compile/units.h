@@ -27,7 +27,11 @@ class Units {
   }
 
   // The node (a Collect, or the first summand) into whose buffer `id` adds; kNone if it stores.
-  Id target(Id id) const { return target_[id]; }
+  Id target(Id id) const {
+    Id t = target_[id];
+    while (t != kNone && g_[t].op != Op::Collect && target_[t] != kNone) t = target_[t];
+    return t;
+  }
 
   // Collects whose sum is made by the producers themselves.
   bool collectedInPlace(Id collect) const { return inPlace_[collect]; }
