@@ -122,16 +122,11 @@ Results gelu(Call& c) {
   return {c.b.mul(c.b.scale(x, 0.5), c.b.shift(inner, 1))};
 }
 
-Value absolute(Call& c, const Value& x) {
-  const Value below = c.b.binary(Op::Less, x, zero(c, x));
-  return c.b.select(positive(c, x), x, c.b.select(below, c.b.neg(x), zero(c, x)));
-}
-
-Results abs(Call& c) { return {absolute(c, c.in(0))}; }
+Results abs(Call& c) { return {c.b.abs(c.in(0))}; }
 
 Results softsign(Call& c) {
   const Value& x = c.in(0);
-  return {c.b.div(x, c.b.shift(absolute(c, x), 1))};
+  return {c.b.div(x, c.b.shift(c.b.abs(x), 1))};
 }
 
 Results thresholdedRelu(Call& c) {

@@ -403,6 +403,12 @@ Value Builder::div(const Value& a, const Value& b) {
   return mul(a, unary(Op::Recip, b));
 }
 
+Value Builder::abs(const Value& x) {
+  const Value zero = number(0, type(x));
+  const Value negative = select(binary(Op::Less, x, zero), neg(x), zero);
+  return select(binary(Op::Less, zero, x), x, negative);
+}
+
 Value Builder::max(const Value& a, const Value& b) { return select(binary(Op::Less, a, b), b, a); }
 
 Value Builder::min(const Value& a, const Value& b) { return select(binary(Op::Less, b, a), b, a); }

@@ -70,6 +70,7 @@ class Builder {
   Value sub(const Value& a, const Value& b) { return binary(Op::Sub, a, b); }
   Value mul(const Value& a, const Value& b) { return binary(Op::Mul, a, b); }
   Value div(const Value& a, const Value& b);  // integers truncate
+  Value abs(const Value& x);                  // 0 with slope 0 at 0
   Value neg(const Value& x) { return unary(Op::Neg, x); }
   Value scale(const Value& x, double c) { return c == 1 ? x : mul(x, number(c, type(x))); }
   Value shift(const Value& x, double c) { return c == 0 ? x : add(x, number(c, type(x))); }

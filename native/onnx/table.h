@@ -36,7 +36,12 @@ struct Operator {
 // The groups, each in its own file with its functions.
 std::span<const Operator> elementwiseOperators();
 std::span<const Operator> linearOperators();
+std::span<const Operator> convOperators();
+std::span<const Operator> poolOperators();
+std::span<const Operator> normalizationOperators();
+std::span<const Operator> reduceOperators();
 std::span<const Operator> shapeOperators();
+std::span<const Operator> indexOperators();
 
 // All rows, by name and opset.
 const std::vector<Operator>& operators();
