@@ -144,7 +144,8 @@ std::string Array::indexText(int64_t flat) const {
 }
 
 void Array::fail(const std::string& message) const {
-  throw Error(ErrorKind::DataMismatch, source() + ": " + name_ + ": " + message);
+  const std::string where = source() == name_ ? name_ : source() + ": " + name_;
+  throw Error(ErrorKind::DataMismatch, where + ": " + message);
 }
 
 }  // namespace eigenscope

@@ -58,6 +58,7 @@ class Array {
 
   // As stored. Call check() before reading them.
   std::span<const std::byte> bytes() const { return bytes_.span; }
+  const Storage& storage() const { return *bytes_.storage; }
 
   // Throws Error (DataMismatch) when the file below was changed since it was opened.
   void check() const { bytes_.storage->check(); }

@@ -81,6 +81,14 @@ class Lines {
   int64_t number_ = 0;
 };
 
+struct Values : Storage {
+  explicit Values(std::vector<double>&& values) : values(std::move(values)) {}
+  int64_t heldBytes() const override {
+    return static_cast<int64_t>(values.capacity() * sizeof(double));
+  }
+  const std::vector<double> values;
+};
+
 bool parseNumber(std::string_view field, double& value) {
   if (field.size() > 1 && field[0] == '+' && field[1] != '-') field.remove_prefix(1);
   const char* end = field.data() + field.size();
@@ -106,15 +114,11 @@ class Table {
     std::string_view line;
     if (!lines.next(line)) bytes.fail("expected lines of numbers, found none");
     separator_ = separatorOf(line);
-    std::string_view field;
-    bool numbers = true;
-    double value;
-    for (Fields fields(line, separator_); fields.next(field); ++columns_)
-      numbers &= field.empty() ? false : parseNumber(field, value);
     bool more = true;
-    if (options.header.value_or(!numbers)) {
+    if (beginsWithNames(line, options.header)) {
       readNames(line);
       more = lines.next(line);
+      if (!more) bytes.fail("expected lines of numbers below the column names, found none");
     }
     // Never more fields than this, so memory is reserved once.
     const std::size_t most = text.size() / 2 + 1;
@@ -146,12 +150,32 @@ class Table {
     if (targets.size() < columns_)
       contents.arrays.push_back(arrayOf("x", std::move(values_), columns_ - targets.size(), false));
     if (!targets.empty())
-      contents.arrays.push_back(arrayOf("y", std::move(y), targets.size(), targets.size() == 1));
+      contents.arrays.push_back(
+          arrayOf(options.targetName, std::move(y), targets.size(), targets.size() == 1));
     for (std::size_t column = 0; column < names_.size(); ++column)
       if (!isTarget[column]) contents.columns.push_back(names_[column]);
   }
 
  private:
+  // Counts the columns on the way. Names may be positions, as pandas gives by default, but a line
+  // that could be either is not guessed at.
+  bool beginsWithNames(std::string_view line, std::optional<bool> told) {
+    std::size_t numbers = 0, positions = 0;
+    std::string_view field;
+    double value;
+    for (Fields fields(line, separator_); fields.next(field); ++columns_) {
+      numbers += parseNumber(field, value);
+      positions += field == std::to_string(columns_);
+    }
+    if (told) return *told;
+    const bool counts = positions == columns_ && columns_ > 2;
+    if (counts || (numbers < columns_ && numbers != positions))
+      bytes_.fail(
+          "cannot tell whether the first line names the columns or is a sample; say so "
+          "with the option header (true or false)");
+    return numbers < columns_;
+  }
+
   void readNames(std::string_view line) {
     std::string_view field;
     for (Fields fields(line, separator_); fields.next(field);) {
@@ -188,7 +212,7 @@ class Table {
   std::vector<std::size_t> targetsOf(const ReadOptions& options) const {
     std::vector<std::size_t> targets;
     if (options.targets.empty()) {
-      const auto y = std::find(names_.begin(), names_.end(), "y");
+      const auto y = std::find(names_.begin(), names_.end(), options.targetName);
       if (y != names_.end()) targets.push_back(static_cast<std::size_t>(y - names_.begin()));
       return targets;
     }
@@ -219,13 +243,11 @@ class Table {
 
   Array arrayOf(const std::string& name, std::vector<double>&& values, std::size_t columns,
                 bool flat) {
-    auto owner = std::make_shared<std::vector<double>>(std::move(values));
-    const void* data = owner->data();
-    const std::size_t size = owner->size() * sizeof(double);
+    auto owner = std::make_shared<Values>(std::move(values));
+    const std::span<const std::byte> span = std::as_bytes(std::span(owner->values));
     Shape shape{static_cast<int64_t>(rows_)};
     if (!flat) shape.push_back(static_cast<int64_t>(columns));
-    return Array(name, ElementType::F64, std::move(shape),
-                 borrowBytes(bytes_.label, data, size, std::move(owner)));
+    return Array(name, ElementType::F64, std::move(shape), {bytes_.label, std::move(owner), span});
   }
 
   const Bytes& bytes_;

@@ -1,6 +1,7 @@
 #include "data/data_set.h"
 
 #include <algorithm>
+#include <set>
 
 namespace eigenscope {
 
@@ -67,6 +68,7 @@ DataSet DataSet::open(const std::vector<DataSource>& sources, std::vector<Array>
   for (const DataSource& source : sources) {
     ReadOptions read = options.read;
     read.whole = !source.name.empty();
+    read.targetName = options.target;
     Contents contents = readArrays(source.path, read);
     if (source.name.empty()) {
       for (Array& array : contents.arrays) arrays.push_back(std::move(array));
@@ -111,6 +113,14 @@ int64_t DataSet::samples() const {
         "expected as many samples (rows of the first axis) in every array, got " + describe());
   if (arrays_[0].rows() == 0) arrays_[0].fail("the data are empty: 0 samples");
   return arrays_[0].rows();
+}
+
+int64_t DataSet::heldBytes() const {
+  std::set<const Storage*> storages;
+  for (const Array& array : arrays_) storages.insert(&array.storage());
+  int64_t bytes = 0;
+  for (const Storage* storage : storages) bytes += storage->heldBytes();
+  return bytes;
 }
 
 std::optional<Array> DataSet::column(const std::string& name) const {

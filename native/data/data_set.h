@@ -15,7 +15,7 @@ struct DataSource {
 
 struct DataOptions {
   ReadOptions read;
-  // What the target array is called.
+  // What the target array is called; also the column of a CSV table that becomes it.
   std::string target = "y";
   // The arrays to keep, in this order; empty keeps all.
   std::vector<std::string> select;
@@ -46,6 +46,9 @@ class DataSet {
   // The number of rows that all arrays have. Throws Error (DataMismatch) naming those that differ,
   // a scalar, or that there are none.
   int64_t samples() const;
+
+  // Memory of the heap that the arrays hold; mapped files count nothing.
+  int64_t heldBytes() const;
 
   // One column of a CSV table as an array (N,), or nullopt.
   std::optional<Array> column(const std::string& name) const;

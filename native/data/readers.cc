@@ -111,6 +111,9 @@ Contents readArrays(const std::string& path, Bytes bytes, const ReadOptions& opt
   } catch (const std::length_error&) {
     throw Error(ErrorKind::MemoryBudget, path + ": not enough memory to read it");
   }
+  for (const Array& array : contents.arrays)
+    if (printable(array.name()) != array.name())
+      bytes.fail("the array " + array.name() + " has control characters in its name");
   if (contents.arrays.empty())
     bytes.fail(contents.skipped.empty()
                    ? "expected at least one array, found none"

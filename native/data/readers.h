@@ -10,8 +10,10 @@ namespace eigenscope {
 
 struct ReadOptions {
   // CSV only. The columns that are the target, by name, or by position counted from 0 (from the end
-  // when negative). Empty: the column named "y", if there is one.
+  // when negative). Empty: the column named like the target, if there is one.
   std::vector<std::string> targets;
+  // CSV only. What the array of those columns is called.
+  std::string targetName = "y";
   // CSV only. Whether the first line names the columns; unset: it does if it is not all numbers.
   std::optional<bool> header;
   // CSV only. Keep the table in one array, (N, columns), or (N,) for one column, without a target.

@@ -12,7 +12,13 @@
 namespace eigenscope {
 
 void Bytes::fail(const std::string& message) const {
-  throw Error(ErrorKind::DataMismatch, label + ": " + message);
+  throw Error(ErrorKind::DataMismatch, printable(label + ": " + message));
+}
+
+std::string printable(std::string text) {
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  return text;
 }
 
 HeapBlock::HeapBlock(std::size_t size, const std::string& label) { resize(size, label); }

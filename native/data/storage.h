@@ -17,6 +17,9 @@ class Storage {
 
   // Throws Error (DataMismatch) when the bytes can no longer be trusted.
   virtual void check() const {}
+
+  // Memory of the heap that it holds.
+  virtual int64_t heldBytes() const { return 0; }
 };
 
 // Bytes with their owner. `label` names them in messages: a path, or path and entry.
@@ -33,8 +36,12 @@ struct Bytes {
     return {label, storage, span.subspan(offset, count)};
   }
 
+  // Throws Error (DataMismatch) "<label>: <message>".
   [[noreturn]] void fail(const std::string& message) const;
 };
+
+// Text of a file as messages may show it: control characters become '?'.
+std::string printable(std::string text);
 
 // Memory of the heap that is filled once and then shared; not initialised.
 class HeapBlock : public Storage {
@@ -47,6 +54,7 @@ class HeapBlock : public Storage {
 
   std::byte* data() { return data_; }
   std::size_t size() const { return size_; }
+  int64_t heldBytes() const override { return static_cast<int64_t>(size_); }
   void resize(std::size_t size, const std::string& label);
 
  private:
