@@ -400,32 +400,43 @@ class RoleFinder {
     for (const StoredTensor& tensor : roles_.tensors)
       if (tensor.role == Role::Parameter) parameters.push_back(&tensor);
 
-    std::vector<std::string> merged, renamed;
+    // torch.export marks every parameter that it leaves as it is.
+    const bool marked = std::any_of(model_.kinds.begin(), model_.kinds.end(),
+                                    [](const auto& kind) { return kind.second == "PARAMETER"; });
+    std::vector<std::string> merged, renamed, copies, transposes;
     for (const StoredTensor* tensor : parameters) {
       if (merged_.count(tensor->name) > 0) {
         for (const NodeDef& node : model_.nodes)
           if (node.op == "Identity" && !node.out.empty() && node.out[0] == tensor->name)
             merged.push_back(tensor->name + " = " + node.in[0]);
-      } else if (tensor->name.find("::") != std::string::npos) {
+      } else if (tensor->name.find("::") != std::string::npos ||
+                 (marked && model_.kinds.count(tensor->name) == 0)) {
         renamed.push_back(tensor->name);
       }
     }
-    if (!merged.empty())
-      roles_.warnings.push_back(
-          few(merged) + (merged.size() == 1 ? " was" : " were") +
-          " stored once, because the values were equal when the model was exported, and " +
-          (merged.size() == 1 ? "is" : "are") +
-          " taken as separate parameters; name those that the model really shares in `ties`");
-    if (!renamed.empty())
-      roles_.warnings.push_back(
-          few(renamed) + (renamed.size() == 1 ? " is" : " are") +
-          " no parameter of the trained model under its own name: the exporter folded or fused "
-          "weights, so spectra belong to the folded model; export with "
-          "training=TrainingMode.PRESERVE and do_constant_folding=False, or with dynamo=True and "
-          "optimize=False, to keep every parameter");
     for (std::size_t i = 0; i < parameters.size(); ++i)
       for (std::size_t j = i + 1; j < parameters.size(); ++j)
-        warnIfBrokenTie(*parameters[i], *parameters[j]);
+        compare(*parameters[i], *parameters[j], copies, transposes);
+
+    if (!merged.empty())
+      roles_.warnings.push_back(
+          "parameters were stored once, as their values were equal at export, and count as "
+          "separate ones: " +
+          few(merged) + "; name those that the trained model shares in `ties`");
+    if (!renamed.empty())
+      roles_.warnings.push_back(
+          "the exporter folded or fused weights into " + few(renamed) +
+          ", so spectra are those of the folded model; export with "
+          "training=TrainingMode.PRESERVE and do_constant_folding=False, or with dynamo=True and "
+          "optimize=False, to keep every parameter");
+    if (!copies.empty())
+      roles_.warnings.push_back(
+          "parameters hold equal numbers and count as separate ones: " + few(copies) +
+          "; name those that the trained model shares in `ties`");
+    if (!transposes.empty())
+      roles_.warnings.push_back(
+          "parameters are transposes of each other and count twice: " + few(transposes) +
+          "; if the trained model shares them, export it without constant folding");
   }
 
   static std::string few(const std::vector<std::string>& names) {
@@ -438,7 +449,9 @@ class RoleFinder {
                : text + " and " + std::to_string(names.size() - kShown) + " more";
   }
 
-  void warnIfBrokenTie(const StoredTensor& a, const StoredTensor& b) {
+  // A tie that the export broke leaves two tensors of equal numbers.
+  void compare(const StoredTensor& a, const StoredTensor& b, std::vector<std::string>& copies,
+               std::vector<std::string>& transposes) const {
     const Array& x = a.value;
     const Array& y = b.value;
     if (x.rank() != 2 || y.rank() != 2 || x.type() != y.type() || x.size() < 16 ||
@@ -466,12 +479,8 @@ class RoleFinder {
     const bool same = x.shape() == y.shape() && equal(false);
     const bool transpose =
         !same && x.shape()[0] == y.shape()[1] && x.shape()[1] == y.shape()[0] && equal(true);
-    if (same || transpose)
-      roles_.warnings.push_back(a.name + " and " + b.name + " hold equal numbers" +
-                                (transpose ? ", transposed" : "") +
-                                ": if the trained model shares them, the export broke the tie and "
-                                "they count twice" +
-                                (same ? "; name them in `ties`" : ""));
+    if (same) copies.push_back(b.name + " = " + a.name);
+    if (transpose) transposes.push_back(b.name + " = " + a.name);
   }
 
   const Model& model_;
