@@ -5,8 +5,8 @@ computes from scratch each time; k > 1 multiplies a block of k vectors at once, 
         | python curvlinops_products.py
 """
 
+from collections.abc import Callable
 from importlib.metadata import version
-from typing import Callable
 
 from serve import serve  # first: it sets the environment that torch reads
 

@@ -14,7 +14,7 @@ import os
 import statistics
 import sys
 import time
-from typing import Callable
+from collections.abc import Callable
 
 # Spinning OpenMP threads make two threads slower than one; read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

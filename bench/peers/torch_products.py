@@ -10,7 +10,7 @@ ggn-retained   J v and J^T through graphs that are kept
         | python torch_products.py
 """
 
-from typing import Callable
+from collections.abc import Callable
 
 from serve import serve  # first: it sets the environment that torch reads
 
