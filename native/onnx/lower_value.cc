@@ -376,6 +376,7 @@ Value Builder::cast(const Value& x, Type to) {
 Value Builder::pow(const Value& x, double exponent) {
   if (x.known())
     return known(fold::map(*x.host, type(x), [=](double v) { return std::pow(v, exponent); }));
+  if (exponent == 0) return broadcast(number(1), shape(x));
   return wrap(graph.pow(x.node, exponent), x.perm);
 }
 
