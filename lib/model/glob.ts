@@ -37,10 +37,7 @@ export function globToRegExp(pattern: string): RegExp {
     else if (c === "[") {
       const end = pattern.indexOf("]", i + 2);
       if (end < 0) throw unclosed("a bracket");
-      const body = pattern
-        .slice(i + 1, end)
-        .replace(/\\/g, "\\\\")
-        .replace(/\[/g, "\\[");
+      const body = pattern.slice(i + 1, end).replace(/[\\[\]]/g, "\\$&");
       source += body.startsWith("!") ? `[^${body.slice(1)}]` : `[${body.replace(/^\^/, "\\^")}]`;
       i = end;
     } else source += escaped(c);

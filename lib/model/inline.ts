@@ -12,6 +12,7 @@ import {
 
 /** Functions that call functions can grow without bound; no real model comes near this. */
 const MOST_NODES = 1_000_000;
+const DEEPEST_CALL = 100;
 
 const isOnnx = (domain: string) => domain === "" || domain === "ai.onnx";
 
@@ -48,6 +49,7 @@ export function inlineFunctions(model: ModelProto, source: string): NodeProto[] 
 
 class Inliner {
   private readonly functions = new Map<string, FunctionProto>();
+  private readonly sizes = new Map<FunctionProto, number>();
   private readonly taken = new Set<string>();
   private readonly out: NodeProto[] = [];
   private readonly opset: number | undefined;
@@ -65,26 +67,47 @@ class Inliner {
   }
 
   run(nodes: readonly NodeProto[]): NodeProto[] {
-    for (const node of nodes) this.place(node, []);
+    if (this.sizeOf(nodes, []) > MOST_NODES)
+      this.fail(`its functions write out to more than ${MOST_NODES} nodes`);
+    for (const node of nodes) this.place(node);
     return this.out;
   }
 
-  private place(node: NodeProto, calls: readonly string[]): void {
-    const key = keyOf(node.domain, node.opType, node.overload);
-    const body = this.functions.get(key);
-    if (!body) {
-      if (this.out.length >= MOST_NODES)
-        this.fail(`its functions write out to more than ${MOST_NODES} nodes`);
-      this.out.push(node);
-      return;
-    }
-    const name = operatorName(node.domain, node.opType);
-    if (calls.includes(key)) this.fail(`function ${name} calls itself`);
-    if (calls.length > 100) this.fail(`its functions call each other more than 100 deep`);
-    this.call(node, body, name, [...calls, key]);
+  private bodyOf(node: NodeProto): FunctionProto | undefined {
+    return this.functions.get(keyOf(node.domain, node.opType, node.overload));
   }
 
-  private call(node: NodeProto, body: FunctionProto, name: string, calls: readonly string[]): void {
+  /** How many nodes there will be, counted before any is made. `calls` are those under way. */
+  private sizeOf(nodes: readonly NodeProto[], calls: readonly FunctionProto[]): number {
+    let size = 0;
+    for (const node of nodes) {
+      const body = this.bodyOf(node);
+      if (!body) {
+        size++;
+        continue;
+      }
+      let known = this.sizes.get(body);
+      if (known === undefined) {
+        if (calls.includes(body))
+          this.fail(`function ${operatorName(node.domain, node.opType)} calls itself`);
+        if (calls.length >= DEEPEST_CALL)
+          this.fail(`its functions call each other more than ${DEEPEST_CALL} deep`);
+        known = body.output.length + this.sizeOf(body.node, [...calls, body]);
+        this.sizes.set(body, known);
+      }
+      size += known;
+    }
+    return size;
+  }
+
+  private place(node: NodeProto): void {
+    const body = this.bodyOf(node);
+    if (body) this.call(node, body);
+    else this.out.push(node);
+  }
+
+  private call(node: NodeProto, body: FunctionProto): void {
+    const name = operatorName(node.domain, node.opType);
     const version = onnxVersion(body.opsetImport);
     if (version !== undefined && version !== this.opset)
       this.fail(
@@ -118,16 +141,13 @@ class Inliner {
     for (const attribute of node.attribute) attributes.set(attribute.name, attribute);
 
     for (const inner of body.node) {
-      const copy = create(NodeProtoSchema, {
+      this.place({
+        ...inner,
         input: inner.input.map(rename),
         output: inner.output.map(rename),
         name: `${label}/${inner.name || inner.opType}`,
-        opType: inner.opType,
-        domain: inner.domain,
-        overload: inner.overload,
         attribute: inner.attribute.flatMap((attribute) => resolved(attribute, attributes)),
       });
-      this.place(copy, calls);
     }
     for (const [formal, actual] of copies) {
       const from = names.get(formal);
@@ -139,7 +159,6 @@ class Inliner {
           input: [from],
           output: [actual],
         }),
-        calls,
       );
     }
   }
