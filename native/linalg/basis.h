@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -14,11 +15,13 @@ namespace eigenscope {
 // in chunks whose size depends on shapes only, converted, and handed to the BLAS.
 class Basis {
  public:
-  Basis(int64_t dim, int64_t capacity, Precision precision);
+  // `threads` share the row chunks; results do not depend on their number.
+  Basis(int64_t dim, int64_t capacity, Precision precision, int threads = 1);
 
   int64_t dim() const { return dim_; }
   int64_t capacity() const { return capacity_; }
   Precision precision() const { return precision_; }
+  int threads() const { return threads_; }
 
   void* column(int64_t j) { return data_.get() + j * dim_ * bytesOf(precision_); }
   const void* column(int64_t j) const { return data_.get() + j * dim_ * bytesOf(precision_); }
@@ -36,6 +39,9 @@ class Basis {
   // left of w; the repetition that measures the overlap shares the memory sweep of the update.
   void project(double* w, int64_t b, int64_t m, double* coefficients) const;
 
+  // w -= V[0 .. m - 1] coefficients, for one double vector.
+  void subtract(double* w, int64_t m, const double* coefficients) const;
+
   // products (count x otherCount) = V[first ..]^T W[otherFirst ..].
   void innerProducts(int64_t first, int64_t count, const Basis& other, int64_t otherFirst,
                      int64_t otherCount, double* products) const;
@@ -44,7 +50,7 @@ class Basis {
   void rotate(int64_t first, int64_t m, int64_t keep, const double* s);
 
   // The upper triangular R (count x count) of a QR factorisation of columns [first, first + count):
-  // Householder QR down the row chunks, each stacked below the R so far.
+  // Householder QR down the row chunks, each stacked below the R so far. Not threaded.
   void triangle(int64_t first, int64_t count, double* r) const;
 
   double norm(int64_t j) const;
@@ -54,6 +60,18 @@ class Basis {
   void shrink(int64_t count);
 
  private:
+  // One thread's share of a sweep: a run of rows, and where its sums go.
+  struct Strip {
+    int64_t begin, end;  // rows
+    double* sums;
+  };
+  // Runs `work` over strips that depend on dim alone, and adds up the `sums` numbers each strip
+  // produced, in order.
+  void sweep(int64_t sums, double* total, const std::function<void(const Strip&)>& work) const;
+
+  // Adds V^T w over the rows of a strip, after w -= V taken where that is given.
+  void projectStrip(const Strip& strip, double* w, int64_t b, int64_t m, const double* taken) const;
+
   int64_t chunkRows(int64_t columns) const;
   // Rows [row, row + rows) of `count` columns in double: a view with its leading dimension, in
   // place where the storage is double, else converted into scratch.
@@ -67,6 +85,7 @@ class Basis {
   int64_t dim_;
   int64_t capacity_;
   Precision precision_;
+  int threads_;
   std::unique_ptr<std::byte, Free> data_;
 };
 

@@ -27,6 +27,8 @@ std::vector<double> columnsOf(ProductCounter& a, int64_t dim) {
 
 }  // namespace
 
+int64_t denseBytes(int64_t dim) { return 3 * 8 * dim * dim; }
+
 // All columns from products with the identity, then LAPACK.
 EigshResult denseEigsh(const EigshPlan& plan, ProductCounter& a) {
   const int64_t dim = plan.dim, k = plan.options.k;

@@ -41,7 +41,9 @@ EigshPlan planEigsh(const LinearOperator& op, const EigshOptions& given) {
     refuse("tol must be at least 0 (the default of the precision) and below 1, got " +
            std::to_string(options.tol));
   if (options.tol == 0) options.tol = plan.precision == Precision::F32 ? 1e-5 : 1e-9;
-  if (options.maxProducts == 0) options.maxProducts = 1000 + 50 * k;
+  // Enough to give up at dim products and go on densely, in small dimensions.
+  if (options.maxProducts == 0)
+    options.maxProducts = 1000 + 50 * k + 2 * std::min<int64_t>(dim, 2000);
   if (options.oversample < 0)
     refuse("oversample must be at least 0, got " + std::to_string(options.oversample));
   if (options.blockSize < 0 || options.blockSize > dim)
@@ -81,9 +83,8 @@ EigshPlan planEigsh(const LinearOperator& op, const EigshOptions& given) {
                : options.basisSize != 0 ? options.basisSize
                                         : defaultBasis(plan);
   const int64_t budget = options.memoryBudget;
-  const int64_t denseBytes = 3 * 8 * dim * dim;
   plan.dense = lanczos && plan.basis + plan.block >= dim && options.maxProducts >= dim + k &&
-               (budget <= 0 || denseBytes <= budget);
+               (budget <= 0 || denseBytes(dim) <= budget);
   if (budget > 0 && !plan.dense) {
     while (plan.basis > least && basisBytes(plan, plan.basis) > budget) --plan.basis;
     const int64_t need = basisBytes(plan, plan.basis);
@@ -101,9 +102,9 @@ EigshResult eigsh(LinearOperator& op, const EigshOptions& options, Task& task) {
   const EigshPlan plan = planEigsh(op, options);
   ProductCounter counter(op, task, plan.options.maxProducts);
   if (plan.dense) return denseEigsh(plan, counter);
-  if (plan.options.method != EigshMethod::Lanczos)
-    refuse("only method lanczos is available in this build");
-  return lanczosEigsh(plan, counter);
+  using Solve = EigshResult (*)(const EigshPlan&, ProductCounter&);
+  constexpr Solve kSolvers[] = {lanczosEigsh, subspaceEigsh, krylovEigsh, nystromEigsh};
+  return kSolvers[static_cast<int>(plan.options.method)](plan, counter);
 }
 
 }  // namespace eigenscope

@@ -27,12 +27,14 @@ struct EigshOptions {
   // Largest residual ||A v - lambda v|| relative to the largest Ritz value in magnitude;
   // 0: 1e-5 in float32, whose products carry noise of about 1e-6, and 1e-9 in float64.
   double tol = 0;
-  int64_t maxProducts = 0;  // single vectors, all phases together; 0: 1000 + 50 k
+  // Single vectors, all phases together; 0: 1000 + 50 k + 2 min(dim, 2000).
+  int64_t maxProducts = 0;
   uint64_t seed = 0;
   int64_t blockSize = 0;     // vectors a product; 0: 1 for Lanczos, k + oversample for the others
   int64_t oversample = 10;   // extra sketch vectors of the randomized methods
   int64_t basisSize = 0;     // most basis vectors kept at once; 0: by method
   int64_t memoryBudget = 0;  // bytes for the basis and work vectors; 0: no limit
+  int threads = 1;           // for the work on the basis; results do not depend on it
 };
 
 struct EigshResult {
@@ -53,7 +55,8 @@ struct EigshResult {
 
 // The k eigenpairs of a symmetric operator at one end of its spectrum or both.
 //
-// Small problems (dim within the default basis size) are solved densely from dim products.
+// Small problems (dim within the basis size) are solved densely from dim products, and so are those
+// of dimension up to 2000 that have not converged after dim products.
 // Otherwise every pair is accepted by its residual in a fresh product (k products), and Lanczos
 // then looks for eigenvalues it may have missed, above all copies of repeated ones, from a random
 // vector orthogonal to what it found, until it sees that none is left; all count in `products`.

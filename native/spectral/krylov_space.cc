@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/philox.h"
 #include "linalg/blas.h"
 #include "linalg/lapack.h"
+#include "spectral/random_block.h"
 
 namespace eigenscope {
 
@@ -13,13 +13,27 @@ namespace {
 
 // What is left of a product this small relative to the longest product is rounding.
 constexpr double kBreakdown = 10;
+// Columns of a block nearer than this to dependence have lost digits in their orthonormalisation.
+constexpr double kCancellation = 0.1;
+
+// The least singular value of the columns of r (rank rows, leading dimension width) scaled to unit
+// length.
+double independence(const std::vector<double>& r, int64_t rank, int64_t width) {
+  std::vector<double> scaled(rank * width);
+  for (int64_t j = 0; j < width; ++j) {
+    const double length = norm2(rank, r.data() + j * width);
+    for (int64_t i = 0; i < rank; ++i)
+      scaled[j * rank + i] = length > 0 ? r[j * width + i] / length : 0.0;
+  }
+  return svd(rank, width, scaled.data(), rank).values.back();
+}
 
 }  // namespace
 
 KrylovSpace::KrylovSpace(ProductCounter& a, Basis& basis, int64_t block, uint64_t seed)
     : a_(a),
       basis_(basis),
-      work_(basis.dim(), block, Precision::F64),
+      work_(basis.dim(), block, Precision::F64, basis.threads()),
       product_(basis.precision() == Precision::F32 ? basis.dim() * block * sizeof(float) : 0),
       block_(block),
       seed_(seed),
@@ -51,23 +65,8 @@ void KrylovSpace::beginFrom(int64_t frozen) {
 }
 
 void KrylovSpace::fillRandom(int64_t first, int64_t count) {
-  if (count == 0) return;
-  double* w = static_cast<double*>(work_.column(0));
-  std::vector<double> taken(first * count);
-  for (int attempt = 0;; ++attempt) {
-    fillGaussian(w, basis_.dim(), count, seed_, randomColumn_, a_.op().index());
-    randomColumn_ += count;
-    // Twice, as little may be left of a vector when the space is nearly full.
-    bool full = true;
-    for (int pass = 0; pass < 2; ++pass) {
-      basis_.project(w, count, first, taken.data());
-      full = full && orthonormalise(work_, 0, count, 0.0, nullptr) == count;
-    }
-    if (full) break;
-    if (attempt == 3)
-      throw Error(ErrorKind::Internal, "no random vector found outside the Krylov space");
-  }
-  basis_.store(first, count, w);
+  appendRandom(basis_, first, count, seed_, randomColumn_, a_.op().index());
+  randomColumn_ += count;
 }
 
 void KrylovSpace::expand() {
@@ -112,7 +111,7 @@ void KrylovSpace::expand() {
   const double drop = kBreakdown * roundingOf(basis_.precision()) * productNorm_;
   std::vector<double> r(width * width, 0.0);
   int64_t rank = orthonormalise(work_, 0, width, drop, r.data());
-  if (rank > 0 && width > 1) {
+  if (rank > 1 && independence(r, rank, width) < kCancellation) {
     // Cancellation inside the block has magnified what overlap with V was left.
     std::vector<double> overlap(total * rank), turn(rank * rank), product(width * width, 0.0);
     basis_.project(w, rank, total, overlap.data());

@@ -12,12 +12,6 @@ namespace {
 
 constexpr int64_t kFreshBlock = 16;
 
-std::string shortNumber(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.2g", value);
-  return text;
-}
-
 template <class T>
 int64_t firstNotFinite(const T* y, int64_t size) {
   // x - x is 0 for finite x and NaN otherwise: the sum decides for the whole run at once.
@@ -57,6 +51,12 @@ bool largestEntryNegative(const T* x, int64_t dim) {
 const char* nameOf(Which which) {
   constexpr const char* kNames[] = {"LM", "LA", "SA", "BE"};
   return kNames[static_cast<int>(which)];
+}
+
+std::string shortNumber(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.2g", value);
+  return text;
 }
 
 std::vector<int64_t> selectBest(const std::vector<double>& values, int64_t count, Which which) {

@@ -11,6 +11,9 @@ namespace eigenscope {
 
 const char* nameOf(Which which);
 
+// Two significant digits, for messages.
+std::string shortNumber(double value);
+
 // Indices of the best `count` values under `which`, in the order of the result; all when fewer.
 std::vector<int64_t> selectBest(const std::vector<double>& values, int64_t count, Which which);
 
@@ -73,6 +76,9 @@ EigshResult finishPairs(const EigshPlan& plan, ProductCounter& a, Basis& basis,
                         double scale, const std::string& method);
 
 std::string describeNotConverged(const EigshPlan& plan, double worstRelative, bool outOfProducts);
+
+// Memory of a dense solve.
+int64_t denseBytes(int64_t dim);
 
 EigshResult denseEigsh(const EigshPlan& plan, ProductCounter& a);
 EigshResult lanczosEigsh(const EigshPlan& plan, ProductCounter& a);

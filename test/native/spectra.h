@@ -2,6 +2,7 @@
 
 #include <doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -65,6 +66,71 @@ inline OperatorPtr spikedOperator(int64_t dim, const std::vector<double>& spikes
   return denseOperator(std::move(a), dim, precision);
 }
 
+inline OperatorPtr diagonalOperator(const std::vector<double>& values, Precision precision) {
+  const int64_t dim = values.size();
+  std::vector<double> matrix(dim * dim, 0.0);
+  for (int64_t i = 0; i < dim; ++i) matrix[i * dim + i] = values[i];
+  return denseOperator(std::move(matrix), dim, precision);
+}
+
+// A diagonal operator that counts, and can be made noisy, wrong or observant.
+class SpectrumOperator : public LinearOperator {
+ public:
+  SpectrumOperator(std::vector<double> values, Precision precision)
+      : values_(std::move(values)), precision_(precision) {}
+
+  double noise = 0;  // relative, fresh in every product
+  std::function<double(int64_t product, int64_t i, double y)> spoil;
+  std::function<void(int64_t product)> onProduct;
+  int64_t calls = 0;
+  std::vector<double> firstInput;
+
+  int64_t dim() const override { return values_.size(); }
+  Precision precision() const override { return precision_; }
+  void apply(const void* x, void* y, int64_t count, Task&) override {
+    if (precision_ == Precision::F32)
+      run(static_cast<const float*>(x), static_cast<float*>(y), count);
+    else
+      run(static_cast<const double*>(x), static_cast<double*>(y), count);
+  }
+
+ private:
+  template <class T>
+  void run(const T* x, T* y, int64_t count) {
+    const int64_t size = dim();
+    if (firstInput.empty()) firstInput.assign(x, x + size);
+    for (int64_t j = 0; j < count; ++j, x += size, y += size) {
+      ++calls;
+      double squares = 0;
+      for (int64_t i = 0; i < size; ++i) squares += values_[i] * values_[i] * x[i] * x[i];
+      const double level = noise * std::sqrt(squares / size);
+      for (int64_t i = 0; i < size; ++i) {
+        double value = values_[i] * x[i];
+        if (noise > 0) value += level * gaussianPair(77, calls, i)[0];
+        if (spoil) value = spoil(calls, i, value);
+        y[i] = static_cast<T>(value);
+      }
+      if (onProduct) onProduct(calls);
+    }
+  }
+
+  std::vector<double> values_;
+  Precision precision_;
+};
+
+// A reproducible source of test cases.
+class Choice {
+ public:
+  explicit Choice(uint64_t seed) : seed_(seed) {}
+  double uniform() { return randomUniform(seed_, RandomStream::Uniform, 0, at_++); }
+  int64_t integer(int64_t low, int64_t high) {
+    return low + static_cast<int64_t>(uniform() * double(high - low + 1));
+  }
+
+ private:
+  uint64_t seed_, at_ = 0;
+};
+
 inline EigshResult solve(LinearOperator& op, const EigshOptions& options) {
   Task task;
   return eigsh(op, options, task);
@@ -94,6 +160,18 @@ inline void checkValues(const EigshResult& r, const std::vector<double>& expecte
   for (std::size_t i = 0; i < expected.size(); ++i) {
     CAPTURE(i);
     CHECK(std::abs(r.values[i] - expected[i]) <= slack * r.scale);
+  }
+}
+
+// As checkValues; where LM has ties of opposite sign, by magnitude.
+inline void checkMagnitudes(const EigshResult& r, const std::vector<double>& expected, double slack,
+                            Which which) {
+  REQUIRE(r.values.size() == expected.size());
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    CAPTURE(i);
+    const bool magnitude = which == Which::LM;
+    const double got = magnitude ? std::abs(r.values[i]) : r.values[i];
+    CHECK(std::abs(got - (magnitude ? std::abs(expected[i]) : expected[i])) <= slack * r.scale);
   }
 }
 

@@ -1,0 +1,48 @@
+#include "spectral/random_block.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "base/error.h"
+#include "base/philox.h"
+
+namespace eigenscope {
+
+namespace {
+
+constexpr int64_t kBatch = 8;  // bounds the work space in double
+
+[[noreturn]] void outOfDirections() {
+  throw Error(ErrorKind::Internal, "no random vector found outside the space spanned so far");
+}
+
+}  // namespace
+
+void appendRandom(Basis& basis, int64_t first, int64_t count, uint64_t seed, uint64_t column,
+                  std::span<const int64_t> index) {
+  const int64_t dim = basis.dim();
+  if (first == 0) {
+    if (basis.precision() == Precision::F32)
+      fillGaussian(static_cast<float*>(basis.column(0)), dim, count, seed, column, index);
+    else
+      fillGaussian(static_cast<double*>(basis.column(0)), dim, count, seed, column, index);
+    if (orthonormalise(basis, 0, count, 0.0, nullptr) < count) outOfDirections();
+    return;
+  }
+  const int64_t most = std::min(count, kBatch);
+  Basis work(dim, most, Precision::F64, basis.threads());
+  double* w = static_cast<double*>(work.column(0));
+  std::vector<double> taken((first + count) * most);
+  for (int64_t done = 0; done < count; done += most) {
+    const int64_t batch = std::min(most, count - done), before = first + done;
+    fillGaussian(w, dim, batch, seed, column + done, index);
+    // Twice, as little may be left of a vector when the space is nearly full.
+    for (int pass = 0; pass < 2; ++pass) {
+      basis.project(w, batch, before, taken.data());
+      if (orthonormalise(work, 0, batch, 0.0, nullptr) < batch) outOfDirections();
+    }
+    basis.store(before, batch, w);
+  }
+}
+
+}  // namespace eigenscope
