@@ -96,7 +96,7 @@ bool fits(Value value) {
   if constexpr (std::is_floating_point_v<Out>) {
     if constexpr (std::is_same_v<Value, double> && std::is_same_v<Out, float>)
       return !(std::abs(value) > static_cast<double>(std::numeric_limits<float>::max())) ||
-             std::isinf(value);
+             std::abs(value) > std::numeric_limits<double>::max();
     else
       return true;
   } else if constexpr (std::is_same_v<Out, uint8_t>) {
@@ -110,25 +110,44 @@ bool fits(Value value) {
   }
 }
 
-// Converts `count` elements; returns the index of the first that does not fit, or -1.
+// Converts `count` elements; returns the index of the first that does not fit, or -1. The flag is
+// an integer and floats are stored whether they fit or not, so that the loop is vectorised.
 template <class Codec, bool Swap, class Out>
 int64_t convertRun(const std::byte* in, int64_t count, Out* out) {
-  bool good = true;
+  int bad = 0;
   for (int64_t i = 0; i < count; ++i) {
     const auto value = load<Codec, Swap>(in, i);
     const bool fine = fits<Out>(value);
-    good &= fine;
-    out[i] = fine ? static_cast<Out>(value) : Out{0};
+    bad |= !fine;
+    if constexpr (std::is_floating_point_v<Out>)
+      out[i] = static_cast<Out>(value);
+    else  // the conversion is undefined for what does not fit
+      out[i] = fine ? static_cast<Out>(value) : Out{0};
   }
-  if (good) return -1;
+  if (bad == 0) return -1;
   for (int64_t i = 0;; ++i)
     if (!fits<Out>(load<Codec, Swap>(in, i))) return i;
 }
 
+template <class Value>
+bool finite(Value value) {
+  if constexpr (std::is_floating_point_v<Value>)
+    return std::abs(value) <= std::numeric_limits<Value>::max();
+  else
+    return true;
+}
+
 template <class Codec, bool Swap>
 int64_t scanRun(const std::byte* in, int64_t count) {
-  for (int64_t i = 0; i < count; ++i)
-    if (!std::isfinite(static_cast<double>(load<Codec, Swap>(in, i)))) return i;
+  constexpr int64_t kTile = 4096;
+  for (int64_t first = 0; first < count; first += kTile) {
+    const int64_t last = std::min(first + kTile, count);
+    int bad = 0;
+    for (int64_t i = first; i < last; ++i) bad |= !finite(load<Codec, Swap>(in, i));
+    if (bad == 0) continue;
+    for (int64_t i = first;; ++i)
+      if (!finite(load<Codec, Swap>(in, i))) return i;
+  }
   return -1;
 }
 
@@ -186,41 +205,81 @@ template <class Out>
              ", got " + numberText(array, at));
 }
 
-// (v * scale - mean) / std in double, a tile at a time so that no second copy of the rows is made.
-template <class Out>
-void convertNormalized(const Array& array, const std::byte* in, int64_t first, int64_t count,
-                       Out* out) {
-  const Normalize& normalize = *array.normalize();
-  const std::size_t channels = std::max(normalize.mean.size(), normalize.std.size());
-  const bool divides = array.rank() >= 2 && static_cast<std::size_t>(array.shape()[1]) == channels;
-  for (std::size_t n : {normalize.mean.size(), normalize.std.size()})
-    if (n != 1 && (n != channels || !divides))
-      throw Error(ErrorKind::Option, "normalize of " + array.name() +
-                                         ": mean and std need 1 number"
-                                         " or one a channel (axis 1); got " +
-                                         std::to_string(n) + " for " + array.describe());
-  const int64_t plane = channels == 1 ? array.size() : array.rowSize() / int64_t(channels);
-  const int64_t bytes = static_cast<int64_t>(bytesOf(array.type()));
-  constexpr int64_t kTile = 1024;
-  double tile[kTile];
-  for (int64_t at = 0; at < count;) {
-    const int64_t flat = first + at;
-    const std::size_t channel = channels == 1 ? 0 : std::size_t(flat / plane) % channels;
-    const double mean = normalize.mean[normalize.mean.size() == 1 ? 0 : channel];
-    const double std = normalize.std[normalize.std.size() == 1 ? 0 : channel];
-    const int64_t length = std::min({count - at, kTile, plane - flat % plane});
-    dispatch(array, [&]<class Codec, bool Swap>() {
-      return convertRun<Codec, Swap>(in + at * bytes, length, tile);
-    });
-    for (int64_t i = 0; i < length; ++i) {
-      const double value = (tile[i] * normalize.scale - mean) / std;
-      if (!fits<Out>(value) || (std::isinf(value) && !std::isinf(tile[i])))
-        failAt<Out>(array, flat + i);
-      out[at + i] = static_cast<Out>(value);
-    }
-    at += length;
+// What Normalize does to one array.
+class Normalizer {
+ public:
+  explicit Normalizer(const Array& array) : array_(array), normalize_(*array.normalize()) {
+    const std::size_t means = normalize_.mean.size(), stds = normalize_.std.size();
+    channels_ = static_cast<int64_t>(std::max(means, stds));
+    const bool divides = array.rank() >= 2 && array.shape()[1] == channels_;
+    for (std::size_t n : {means, stds})
+      if (n != 1 && (static_cast<int64_t>(n) != channels_ || !divides))
+        throw Error(ErrorKind::Option, "normalize of " + array.name() +
+                                           ": mean and std need 1 number or one a channel (axis "
+                                           "1); got " +
+                                           std::to_string(n) + " for " + array.describe());
+    plane_ = channels_ == 1 ? array.size() : array.rowSize() / channels_;
   }
-}
+
+  // Elements from flat index `first` on, all of them read from `in`.
+  template <class Out>
+  void run(const std::byte* in, int64_t first, int64_t count, Out* out) const {
+    const std::vector<Out> table = tableOf<Out>();
+    const int64_t bytes = static_cast<int64_t>(bytesOf(array_.type()));
+    for (int64_t at = 0; at < count;) {
+      const int64_t flat = first + at, channel = flat / plane_ % channels_;
+      int64_t length = std::min(count - at, plane_ - flat % plane_);
+      if (!table.empty()) {
+        const Out* values = table.data() + channel * kBytes;
+        for (int64_t i = 0; i < length; ++i) out[at + i] = values[static_cast<int>(in[at + i])];
+      } else {
+        length = std::min(length, kTile);
+        const int64_t bad = runTile(in + at * bytes, channel, length, out + at);
+        if (bad >= 0) failAt<Out>(array_, flat + bad);
+      }
+      at += length;
+    }
+  }
+
+ private:
+  static constexpr int64_t kTile = 1024, kBytes = 256;
+
+  // (v * scale - mean) / std in double for up to kTile elements of one channel. Returns the first
+  // that was finite and no longer is, or -1.
+  template <class Out>
+  int64_t runTile(const std::byte* in, int64_t channel, int64_t count, Out* out) const {
+    const auto at = static_cast<std::size_t>(channel);
+    const double mean = normalize_.mean[normalize_.mean.size() == 1 ? 0 : at];
+    const double std = normalize_.std[normalize_.std.size() == 1 ? 0 : at];
+    double tile[kTile];
+    dispatch(array_,
+             [&]<class Codec, bool Swap>() { return convertRun<Codec, Swap>(in, count, tile); });
+    int bad = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      out[i] = static_cast<Out>((tile[i] * normalize_.scale - mean) / std);
+      bad |= finite(tile[i]) & !finite(out[i]);
+    }
+    for (int64_t i = 0; bad != 0; ++i)
+      if (finite(tile[i]) && !finite(out[i])) return i;
+    return -1;
+  }
+
+  // For types of one byte, what becomes of each byte in each channel; else empty.
+  template <class Out>
+  std::vector<Out> tableOf() const {
+    if (bytesOf(array_.type()) != 1) return {};
+    std::byte all[kBytes];
+    for (int i = 0; i < kBytes; ++i) all[i] = static_cast<std::byte>(i);
+    std::vector<Out> table(static_cast<std::size_t>(channels_ * kBytes));
+    for (int64_t channel = 0; channel < channels_; ++channel)
+      if (runTile(all, channel, kBytes, table.data() + channel * kBytes) >= 0) return {};
+    return table;
+  }
+
+  const Array& array_;
+  const Normalize& normalize_;
+  int64_t channels_ = 1, plane_ = 1;
+};
 
 template <class Out>
 void convert(const Array& array, int64_t begin, int64_t end, Out* out) {
@@ -229,7 +288,7 @@ void convert(const Array& array, int64_t begin, int64_t end, Out* out) {
   if (count == 0) return;
   if (array.normalize() != nullptr) {
     if constexpr (std::is_floating_point_v<Out>)
-      return convertNormalized(array, in, first, count, out);
+      return Normalizer(array).run(in, first, count, out);
     else
       throw Error(ErrorKind::Option, "normalize of " + array.name() +
                                          ": the model takes whole numbers here; leave it out");

@@ -10,10 +10,12 @@ namespace eigenscope {
 
 namespace {
 
-std::string_view trimmed(std::string_view text, const char* space = " \t\r") {
-  const auto first = text.find_first_not_of(space);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(space) - first + 1);
+bool isSpace(char c) { return c == ' ' || c == '\t' || c == '\r'; }
+
+std::string_view trimmed(std::string_view text) {
+  while (!text.empty() && isSpace(text.front())) text.remove_prefix(1);
+  while (!text.empty() && isSpace(text.back())) text.remove_suffix(1);
+  return text;
 }
 
 // The fields of a line, one after the other, without the quotes and the space around them.
@@ -65,8 +67,10 @@ class Lines {
   bool next(std::string_view& line) {
     while (!text_.empty()) {
       const std::size_t stop = text_.find('\n');
-      // Tabs at the ends are fields without a value.
-      line = trimmed(text_.substr(0, stop), " \r");
+      line = text_.substr(0, stop);
+      // Not tabs: at the ends they are fields without a value.
+      while (line.starts_with(' ')) line.remove_prefix(1);
+      while (line.ends_with(' ') || line.ends_with('\r')) line.remove_suffix(1);
       text_.remove_prefix(stop == std::string_view::npos ? text_.size() : stop + 1);
       ++number_;
       if (!line.empty() && line[0] != '#') return true;

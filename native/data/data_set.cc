@@ -63,6 +63,7 @@ DataSet DataSet::open(const std::vector<DataSource>& sources, std::vector<Array>
                       DataOptions options) {
   if (sources.empty() && arrays.empty())
     throw Error(ErrorKind::Option, "data: expected at least one file or array, got none");
+  std::vector<Array> all;
   std::vector<Skipped> skipped;
   std::vector<std::string> columns;
   for (const DataSource& source : sources) {
@@ -71,14 +72,15 @@ DataSet DataSet::open(const std::vector<DataSource>& sources, std::vector<Array>
     read.targetName = options.target;
     Contents contents = readArrays(source.path, read);
     if (source.name.empty()) {
-      for (Array& array : contents.arrays) arrays.push_back(std::move(array));
+      for (Array& array : contents.arrays) all.push_back(std::move(array));
       for (Skipped& entry : contents.skipped) skipped.push_back(std::move(entry));
       columns.insert(columns.end(), contents.columns.begin(), contents.columns.end());
     } else {
-      arrays.push_back(only(source, contents).renamed(source.name));
+      all.push_back(only(source, contents).renamed(source.name));
     }
   }
-  return DataSet(std::move(arrays), std::move(options), std::move(skipped), std::move(columns));
+  for (Array& array : arrays) all.push_back(std::move(array));
+  return DataSet(std::move(all), std::move(options), std::move(skipped), std::move(columns));
 }
 
 const Array* DataSet::find(const std::string& name) const {

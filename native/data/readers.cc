@@ -65,11 +65,17 @@ struct Foreign {
 };
 
 constexpr Foreign kForeign[] = {
-    {"\x89HDF\r\n", "an HDF5 file"},  {"PAR1", "a Parquet file"},
-    {"MATLAB 5.0", "a MATLAB file"},  {"\x80\x02", "a Python pickle"},
-    {"\x80\x03", "a Python pickle"},  {"\x80\x04", "a Python pickle"},
-    {"\x80\x05", "a Python pickle"},  {"\x89PNG", "a PNG image"},
+    {"\x89HDF\r\n", "an HDF5 file"},
+    {"PAR1", "a Parquet file"},
+    {"MATLAB 5.0", "a MATLAB file"},
+    {"\x80\x02", "a Python pickle"},
+    {"\x80\x03", "a Python pickle"},
+    {"\x80\x04", "a Python pickle"},
+    {"\x80\x05", "a Python pickle"},
+    {"\x89PNG", "a PNG image"},
     {"\xff\xd8\xff", "a JPEG image"},
+    {"version https://git-lfs", "a Git LFS pointer (run git lfs pull)"},
+    {"<", "HTML or XML, perhaps an error page"},
 };
 
 std::string withoutGz(const std::string& path) {
@@ -77,13 +83,15 @@ std::string withoutGz(const std::string& path) {
 }
 
 Reader readerFor(const std::string& path, const Bytes& bytes) {
-  for (const Format& format : formats())
-    if (format.matches(bytes)) return format.read;
+  // A safetensors header may begin like a pickle.
+  const bool ours = looksLikeSafetensors(bytes);
   for (const Foreign& foreign : kForeign)
-    if (begins(bytes, foreign.magic))
+    if (!ours && begins(bytes, foreign.magic))
       bytes.fail(std::string("is ") + foreign.name +
                  "; expected .npy, .npz, safetensors, IDX or CSV: convert it, for example with "
                  "numpy.savez(\"data.npz\", x=x, y=y)");
+  for (const Format& format : formats())
+    if (format.matches(bytes)) return format.read;
   for (const Format& format : formats())
     for (std::string_view extension : format.extensions)
       if (path.ends_with(extension)) return format.read;

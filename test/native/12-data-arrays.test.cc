@@ -183,6 +183,17 @@ TEST_CASE("normalize: (v * scale - mean) / std in one rounding, per channel too"
   }
   std::vector<int32_t> ints(pixels.size());
   std::vector<float> floats(pixels.size());
+  // The table for bytes and the arithmetic for the rest agree.
+  std::vector<int16_t> wide(pixels.begin(), pixels.end());
+  const Normalize normalize{scale, {0.1, 0.2, 0.3}, {0.5}};
+  CHECK(valuesOf<float>(make("x", ElementType::I16, raw.shape(), wide).normalized(normalize)) ==
+        valuesOf<float>(raw.normalized(normalize)));
+  for (const Array& array : {raw, make("x", ElementType::I16, raw.shape(), wide)})
+    checkHas(errorOf(ErrorKind::DataMismatch,
+                     [&] {
+                       convertRows(array.normalized({1e38, {0}, {1}}), 0, 2, floats.data());
+                     }),
+             {"float32", "[0, 0, 1]", "37"});  // 37e38
   checkHas(errorOf(ErrorKind::Option,
                    [&] {
                      convertRows(raw.normalized({2, {0}, {1}}), 0, 2, ints.data());
@@ -207,6 +218,23 @@ TEST_CASE("storage: a borrowed buffer keeps its owner as long as an array needs 
   array.reset();
   CHECK_FALSE(watch.expired());
   CHECK(valuesOf(part) == std::vector<double>{2});
+}
+
+TEST_CASE("storage: files are closed with the last array, or when they are refused") {
+  const auto open = [] {
+    const std::filesystem::directory_iterator files("/proc/self/fd");
+    return std::distance(begin(files), end(files));
+  };
+  const auto before = open();
+  {
+    const DataSet data = DataSet::open({{"", pathOf("stored.npz")}});
+    const DataSet part = data.select({"y"});
+    CHECK(open() == before + 1);
+  }
+  CHECK(open() == before);
+  readArrays(pathOf("deflated.npz"));
+  CHECK_THROWS_AS(readArrays(pathOf("lzma.npz")), const Error&);
+  CHECK(open() == before);
 }
 
 TEST_CASE("storage: a mapped file that changes is an error, not a crash") {

@@ -372,6 +372,13 @@ TEST_CASE("files: what is no data file says so") {
   checkHas(errorOf(ErrorKind::DataMismatch, [&] { readArrays(empty); }), {"is empty (0 bytes)"});
   std::filesystem::remove(empty);
   checkHas(refusal("a.h5", "\x89HDF\r\n\x1a\n"), {"an HDF5 file", "numpy.savez"});
+  checkHas(refusal("a.npz", "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n"),
+           {"Git LFS pointer"});
+  checkHas(refusal("a.csv", "<!DOCTYPE html>\n"), {"HTML"});
+  // A header of 640 bytes begins as a pickle does.
+  const std::string tensor = R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})";
+  const std::string spaces(640 - tensor.size(), ' ');
+  CHECK(readText("a.safetensors", safetensors(tensor + spaces, "\7")).arrays.size() == 1);
   checkHas(refusal("a.pth", "\x80\x02\x8a\x0a"), {"Python pickle"});
   checkHas(refusal("a.bin", std::string("\1\2\3\0", 4)), {"something else"});
 }
