@@ -1,5 +1,15 @@
 /** Spectra of the Hessian, Gauss-Newton and Fisher matrices of networks exported to ONNX. */
 export type { CallOptions, Progress } from "./call";
+export {
+  type ArraySource,
+  type ArrayValues,
+  type DataArray,
+  type DataSet,
+  type DataSource,
+  type LoadDataOptions,
+  loadData,
+  type Normalize,
+} from "./data/data";
 export * from "./errors";
 export { type MagnitudeMaskOptions, magnitudeMask, type WeightTensor } from "./masks/magnitude";
 export { Mask, type Segment } from "./masks/mask";

@@ -190,6 +190,8 @@ export interface NativeData {
   /** The number of rows that all arrays have; throws a DataMismatchError where they differ. */
   readonly samples: number;
   readonly description: string;
+  /** All numbers of an array, row-major, into an array of as many. */
+  read(name: string, values: Vectors): NativeCall<void>;
   /** Releases the arrays; operators made from them keep what they need. */
   dispose(): void;
 }
@@ -326,12 +328,15 @@ interface NativeOperators {
   /** A mask has 0 or 1 for each coordinate. */
   restrictOperator(a: NativeOperator, mask: Uint8Array): NativeOperator;
   projectOperator(a: NativeOperator, mask: Uint8Array): NativeOperator;
-  /** The gradient goes into `gradient`, a number for each parameter of the model. */
+  /**
+   * The gradient goes into `gradient`, a number for each parameter of the model. `direction`, of as
+   * many, moves the parameters by `step` times itself first.
+   */
   evaluateRisk(
     model: NativeModel,
     data: NativeData,
     loss: NativeLoss,
-    options: NativeRunOptions,
+    options: NativeRunOptions & { direction?: Float64Array; step?: number },
     gradient: Float64Array | undefined,
     onProgress: OnProgress,
   ): NativeCall<{ loss: number; gradientNorm: number; report: NativeReport }>;
@@ -342,6 +347,12 @@ interface NativeOperators {
     samples: number | undefined,
     onProgress: OnProgress,
   ): NativeCall<{ values: Float64Array; shape: number[] }>;
+  /** The first rows of each input of the model, as it declares them. */
+  inputRows(
+    model: NativeModel,
+    data: NativeData,
+    samples: number,
+  ): { name: string; type: ElementType; shape: number[]; values: ArrayBufferView }[];
   /** The libraries below. */
   runtime(): {
     version: string;

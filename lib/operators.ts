@@ -3,8 +3,7 @@
  * what is composed of them. None is ever formed; each gives products with vectors.
  */
 import { CALL_OPTIONS, type CallOptions, run } from "./call";
-
-type DataSet = { readonly native: import("./native").NativeData };
+import type { DataSet } from "./data/data";
 
 import { EigenscopeError, OptionError } from "./errors";
 import { Mask, type Segment } from "./masks/mask";
@@ -351,11 +350,11 @@ export function vectors(dtype: Dtype, length: number): Vectors {
 }
 
 /**
- * The loss that operators of the model use.
+ * @internal The loss that operators of the model use.
  *
  * @throws OptionError when neither the call nor the model names one
  */
-function lossOf(where: string, model: Model, loss: LossName | Loss | undefined): NativeLoss {
+export function lossOf(where: string, model: Model, loss: LossName | Loss | undefined): NativeLoss {
   const chosen = loss === undefined ? model.loss : checkLoss(loss);
   if (!chosen)
     throw new OptionError(

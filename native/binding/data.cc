@@ -38,6 +38,7 @@ class DataHandle : public Napi::ObjectWrap<DataHandle> {
                        {InstanceAccessor<&DataHandle::arrays>("arrays"),
                         InstanceAccessor<&DataHandle::samples>("samples"),
                         InstanceAccessor<&DataHandle::description>("description"),
+                        InstanceMethod<&DataHandle::read>("read"),
                         InstanceMethod<&DataHandle::dispose>("dispose")});
   }
 
@@ -80,6 +81,34 @@ class DataHandle : public Napi::ObjectWrap<DataHandle> {
   Napi::Value description(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&]() -> Napi::Value {
       return Napi::String::New(info.Env(), get()->describe());
+    });
+  }
+
+  // read(name, values): the array's numbers into a Float32Array or Float64Array.
+  Napi::Value read(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const std::string name = stringOf(info[0], "name");
+      const auto data = get();
+      const Array* found = data->find(name);
+      if (found == nullptr)
+        throw Error(ErrorKind::DataMismatch, "no array " + name + " in " + data->describe());
+      const View view = viewOf(info[1], "values");
+      const bool single = view.type == napi_float32_array;
+      if ((!single && view.type != napi_float64_array) ||
+          static_cast<int64_t>(view.length) != found->size())
+        throw Error(ErrorKind::Option, "values: expected a Float32Array or Float64Array of " +
+                                           std::to_string(found->size()) + " numbers");
+      Call call;
+      call.holds = {info.This(), info[1]};
+      call.work = [array = *found, view, single](Task&) {
+        array.check();
+        if (single)
+          convertRows(array, 0, array.rows(), static_cast<float*>(view.data));
+        else
+          convertRows(array, 0, array.rows(), static_cast<double*>(view.data));
+      };
+      call.result = [](Napi::Env env) -> Napi::Value { return env.Undefined(); };
+      return start(info.Env(), std::move(call), info.Env().Undefined());
     });
   }
 

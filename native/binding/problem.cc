@@ -53,8 +53,25 @@ void readRunOptions(const Options& given, RunOptions& options) {
   options.maxMemory = given.integer("maxMemory", 0);
 }
 
+// The same problem at parameters + step * direction, kept in float64.
+std::shared_ptr<const Problem> movedProblem(std::shared_ptr<const Problem> problem,
+                                            const double* direction, double step) {
+  auto moved = std::make_shared<Problem>(*problem);
+  for (onnx::Parameter& parameter : moved->parameters) {
+    std::vector<double> values(static_cast<std::size_t>(parameter.size));
+    convertRows(parameter.value, 0, parameter.value.rows(), values.data());
+    for (std::size_t i = 0; i < values.size(); ++i)
+      values[i] += step * direction[static_cast<std::size_t>(parameter.offset) + i];
+    parameter.value =
+        Array(parameter.name, ElementType::F64, parameter.value.shape(),
+              copyBytes(parameter.name, values.data(), values.size() * sizeof(double)));
+  }
+  return moved;
+}
+
 // evaluateRisk(model, data, loss, options, gradient or undefined, onProgress): the gradient is
-// written into a Float64Array of all parameters.
+// written into a Float64Array of all parameters. options.direction, a Float64Array of all
+// parameters, and options.step move the parameters first.
 Napi::Value evaluateRiskCall(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
@@ -62,14 +79,29 @@ Napi::Value evaluateRiskCall(const Napi::CallbackInfo& info) {
     const RunOptions options = runOptionsOf(info[3]);
     const bool wantGradient = info[4].IsTypedArray();
     Call call;
-    View gradient{};
+    View gradient{}, direction{};
+    Options given(info[3], "options");
+    const double step = given.number("step", 0);
+    if (given.has("direction")) {
+      direction = viewOf(given.get("direction"), "direction", napi_float64_array);
+      call.holds.push_back(given.get("direction"));
+      std::size_t size = 0;
+      for (const onnx::Parameter& parameter : problem->parameters)
+        size += static_cast<std::size_t>(parameter.size);
+      if (direction.length != size)
+        throw Error(ErrorKind::Option, "direction: expected " + std::to_string(size) +
+                                           " numbers, got " + std::to_string(direction.length));
+    }
     if (wantGradient) {
       gradient = viewOf(info[4], "gradient", napi_float64_array);
       call.holds.push_back(info[4]);
     }
     auto risk = std::make_shared<Risk>();
     call.work = [=](Task& task) {
-      *risk = evaluateRisk(*problem, options, wantGradient, task);
+      auto at = problem;
+      if (direction.data != nullptr)
+        at = movedProblem(problem, static_cast<const double*>(direction.data), step);
+      *risk = evaluateRisk(*at, options, wantGradient, task);
       if (!wantGradient) return;
       if (risk->gradient.size() != gradient.length)
         throw Error(ErrorKind::Internal,
@@ -111,6 +143,52 @@ Napi::Value evaluateForwardCall(const Napi::CallbackInfo& info) {
       return result;
     };
     return start(env, std::move(call), info[4]);
+  });
+}
+
+template <class T, class JsArray>
+Napi::Value rowsOf(Napi::Env env, const Array& array, int64_t count) {
+  JsArray out = JsArray::New(env, static_cast<std::size_t>(count * array.rowSize()));
+  array.check();
+  convertRows(array, 0, count, reinterpret_cast<T*>(out.Data()));
+  return out;
+}
+
+// inputRows(model, data, samples): [{name, type, shape, values}], the first rows of each input as
+// the model declares it: what another engine is fed with.
+Napi::Value inputRows(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    const auto loaded = loadedModelOf(info[0]);
+    const auto problem = problemOf(info[0], info[1], env.Undefined(), false);
+    const int64_t count = integerOf(info[2], "samples");
+    if (count < 1 || count > problem->samples)
+      throw Error(ErrorKind::Option, "samples: expected 1 to " + std::to_string(problem->samples) +
+                                         ", got " + std::to_string(count));
+    Napi::Array list = Napi::Array::New(env);
+    for (const onnx::ValueInfo& input : loaded->model->inputs) {
+      const Array& array = problem->inputs.at(input.name);
+      Shape shape = array.shape();
+      shape[0] = count;
+      Napi::Object row = Napi::Object::New(env);
+      row.Set("name", input.name);
+      row.Set("type", nameOf(input.type));
+      row.Set("shape", arrayOf(env, std::span<const int64_t>(shape)));
+      Napi::Value values;
+      if (input.type == ElementType::F32)
+        values = rowsOf<float, Napi::Float32Array>(env, array, count);
+      else if (isFloating(input.type))
+        values = rowsOf<double, Napi::Float64Array>(env, array, count);
+      else if (input.type == ElementType::I64)
+        values = rowsOf<int64_t, Napi::BigInt64Array>(env, array, count);
+      else if (input.type == ElementType::Bool)
+        values = rowsOf<uint8_t, Napi::Uint8Array>(env, array, count);
+      else
+        values = rowsOf<int32_t, Napi::Int32Array>(env, array, count);
+      row.Set("values", values);
+      list.Set(list.Length(), row);
+    }
+    return list;
   });
 }
 
@@ -186,6 +264,7 @@ Napi::Object reportOf(Napi::Env env, const OperatorReport& report) {
 void exportProblem(Napi::Env env, Napi::Object exports) {
   exports.Set("evaluateRisk", Napi::Function::New(env, evaluateRiskCall, "evaluateRisk"));
   exports.Set("evaluateForward", Napi::Function::New(env, evaluateForwardCall, "evaluateForward"));
+  exports.Set("inputRows", Napi::Function::New(env, inputRows, "inputRows"));
   exports.Set("runtime", Napi::Function::New(env, runtime, "runtime"));
 }
 

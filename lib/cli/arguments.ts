@@ -1,0 +1,205 @@
+/** The options that commands share, and how their values are read. */
+import { OptionError } from "../errors";
+import { LOSS_NAMES } from "../model/loss";
+
+/** What every command is given besides its options. */
+export interface Globals {
+  /** Aborted by Ctrl-C. */
+  signal: AbortSignal;
+  json: boolean;
+}
+
+const text = (value: string) => value;
+
+export function oneOf<T extends string>(...values: readonly T[]): (value: string) => T {
+  return (value) => {
+    if (!values.includes(value as T))
+      throw new OptionError(`expected one of ${values.join(", ")}, got "${value}"`);
+    return value as T;
+  };
+}
+
+export function whole(least: number): (value: string) => number {
+  return (value) => {
+    const number = Number(value);
+    if (!/^[+-]?\d+$/.test(value) || !Number.isSafeInteger(number) || number < least)
+      throw new OptionError(`expected a whole number of at least ${least}, got "${value}"`);
+    return number;
+  };
+}
+
+/** A number, or a fraction such as 1/255. */
+export function number(value: string): number {
+  const [top, bottom, ...rest] = value.split("/").map((part) => (part.trim() ? Number(part) : NaN));
+  const result = bottom === undefined ? top! : top! / bottom;
+  if (rest.length > 0 || !Number.isFinite(result))
+    throw new OptionError(`expected a number or a fraction such as 1/255, got "${value}"`);
+  return result;
+}
+
+export function notNegative(value: string): number {
+  const result = number(value);
+  if (result < 0) throw new OptionError(`expected a number of at least 0, got "${value}"`);
+  return result;
+}
+
+function numbers(value: string): number[] {
+  return value.split(",").map(number);
+}
+
+const UNITS: Record<string, number> = {
+  "": 1,
+  k: 1e3,
+  m: 1e6,
+  g: 1e9,
+  t: 1e12,
+  ki: 2 ** 10,
+  mi: 2 ** 20,
+  gi: 2 ** 30,
+  ti: 2 ** 40,
+};
+
+/** A number of bytes: 8GiB, 500MB, 2e9. */
+export function bytes(value: string): number {
+  const [, amount, unit] = /^([\d.]+(?:e\d+)?)\s*([kmgt]?i?)b?$/i.exec(value.trim()) ?? [];
+  const factor = unit === undefined ? undefined : UNITS[unit.toLowerCase()];
+  const result = Math.floor(Number(amount) * (factor ?? NaN));
+  if (!Number.isSafeInteger(result) || result < 1)
+    throw new OptionError(`expected a size such as 8GiB or 500MB, got "${value}"`);
+  return result;
+}
+
+function seed(value: string): bigint {
+  if (!/^\d+$/.test(value) || BigInt(value) >= 1n << 64n)
+    throw new OptionError(`expected a whole number from 0 to 2^64 - 1, got "${value}"`);
+  return BigInt(value);
+}
+
+export interface Normalization {
+  mean: number[];
+  std: number[];
+}
+
+/** MEAN/STD, each a number or one a channel. */
+function normalization(value: string): Normalization {
+  const parts = value.split("/");
+  if (parts.length !== 2)
+    throw new OptionError(`expected MEAN/STD, such as 0.1307/0.3081, got "${value}"`);
+  return { mean: numbers(parts[0]!), std: numbers(parts[1]!) };
+}
+
+export const OPERATORS = [
+  "hessian",
+  "ggn",
+  "functional",
+  "fisher-type2",
+  "fisher-mc",
+  "fisher-empirical",
+] as const;
+
+/** An option: its value is read by `parse`, none means that it takes no value. */
+export type OptionRow = readonly [flags: string, text: string, parse?: (text: string) => unknown];
+
+export type OptionGroup = "data" | "loss" | "model" | "operator" | "run";
+
+/** Groups of options; the flags say how a value is named: `...` may be given several times. */
+export const shared: Record<OptionGroup, readonly OptionRow[]> = {
+  data: [
+    ["--data <file>", "inputs and targets in one file: .npz, safetensors, CSV", text],
+    ["--inputs <file...>", "inputs: a file, or NAME=FILE for each of several inputs", text],
+    ["--targets <file>", "targets: .npy, IDX, CSV", text],
+    ["--target-name <name>", 'what the target is called in --data (default "y")', text],
+    ["--samples <n>", "only the first n samples", whole(1)],
+    ["--scale <x>", "multiply inputs by x, such as 1/255 for bytes of images", number],
+    [
+      "--normalize <mean/std>",
+      "then subtract and divide, one number or one a channel",
+      normalization,
+    ],
+  ],
+  loss: [
+    [
+      "--loss <name>",
+      `one of ${LOSS_NAMES.join(", ")} (default cross-entropy)`,
+      oneOf(...LOSS_NAMES),
+    ],
+    ["--reduction <r>", "mean (default, PyTorch's denominators) or sum", oneOf("mean", "sum")],
+    ["--class-weights <w>", "cross-entropy, nll: a factor for each class, by commas", numbers],
+    ["--label-smoothing <e>", "cross-entropy: from 0 to 1", number],
+    [
+      "--ignore-index <i>",
+      "cross-entropy, nll: targets with this label do not count",
+      whole(-(2 ** 31)),
+    ],
+    ["--pos-weight <w>", "bce-with-logits: factors for positive examples, by commas", numbers],
+    ["--delta <x>", "huber: where the loss turns linear", number],
+    ["--beta <x>", "smooth-l1: where the loss turns linear", number],
+    ["--class-axis <i>", "the axis of the output that runs over classes (default 1)", whole(-16)],
+  ],
+  model: [
+    ["--model-output <name>", "the output that counts, where there are several", text],
+    ["--params <glob...>", "only these tensors, by patterns of their names", text],
+    ["--exclude <glob...>", "not these", text],
+    ["--json", "one JSON document on standard output, and nothing else"],
+  ],
+  operator: [
+    ["--operator <name>", `one of ${OPERATORS.join(", ")} (default hessian)`, oneOf(...OPERATORS)],
+    ["--draws <n>", "fisher-mc: targets drawn a sample (default 1)", whole(1)],
+  ],
+  run: [
+    ["--precision <p>", "float32 (default) or float64", oneOf("float32", "float64")],
+    ["--seed <n>", "of everything random (default 0)", seed],
+    ["--threads <n>", "default: all cores; results do not depend on it", whole(1)],
+    ["--batch <n>", "samples a micro-batch (default: chosen)", whole(1)],
+    ["--max-memory <size>", "such as 8GiB (default: what is available)", bytes],
+  ],
+};
+
+/** Values of the options above, by the names that commander gives them. */
+export interface DataArguments {
+  data?: string;
+  inputs?: string[];
+  targets?: string;
+  targetName?: string;
+  samples?: number;
+  scale?: number;
+  normalize?: Normalization;
+}
+
+export interface LossArguments {
+  loss?: (typeof LOSS_NAMES)[number];
+  reduction?: "mean" | "sum";
+  classWeights?: number[];
+  labelSmoothing?: number;
+  ignoreIndex?: number;
+  posWeight?: number[];
+  delta?: number;
+  beta?: number;
+  classAxis?: number;
+}
+
+export interface ModelArguments {
+  modelOutput?: string;
+  params?: string[];
+  exclude?: string[];
+  json?: boolean;
+}
+
+export interface OperatorArguments {
+  operator?: (typeof OPERATORS)[number];
+  draws?: number;
+}
+
+export interface RunArguments {
+  precision?: "float32" | "float64";
+  seed?: bigint;
+  threads?: number;
+  batch?: number;
+  maxMemory?: number;
+}
+
+export type SubjectArguments = DataArguments &
+  LossArguments &
+  ModelArguments &
+  OperatorArguments &
+  RunArguments;

@@ -1,0 +1,110 @@
+/** eigenscope inspect: what is in the model, and with data, how its curvature is computed. */
+
+import { OptionError } from "../errors";
+import type { Model } from "../model/model";
+import type { Globals, SubjectArguments } from "./arguments";
+import { count, print, printJson, size, table, warn } from "./output";
+import { hasData, makeOperator, openData, openModel } from "./subject";
+
+export async function run(
+  file: string,
+  args: SubjectArguments & { plan?: boolean },
+  { signal, json }: Globals,
+): Promise<number> {
+  if (args.plan && !hasData(args))
+    throw new OptionError("--plan: expected data as well (--data or --inputs and --targets)");
+  using model = await openModel(file, args);
+  const document: Record<string, unknown> = {
+    parameters: model.parameters.map(({ name, shape, offset, size }) => ({
+      name,
+      shape,
+      offset,
+      size,
+    })),
+    parameterCount: model.parameterCount,
+    inputs: model.inputs,
+    outputs: model.outputs,
+    opset: model.opset,
+    operators: model.operators,
+    unsupported: model.unsupported,
+    output: model.output,
+    producer: model.producer,
+    tensors: model.tensors.filter(({ role }) => role !== "parameter"),
+    warnings: [...model.warnings],
+  };
+  let plan: string | undefined;
+  if (hasData(args)) {
+    using operator = makeOperator(model, await openData(args, signal), args);
+    const [report] = await operator.report({ signal });
+    Object.assign(document, { report });
+    if (args.plan) plan = await operator.plan({ signal });
+    if (plan !== undefined) Object.assign(document, { plan });
+  }
+  if (json) printJson(document);
+  else printHuman(file, model, document, plan);
+  return 0;
+}
+
+function shapeText(shape: readonly (number | string)[] | null): string {
+  return shape ? `(${shape.join(", ")})` : "(any rank)";
+}
+
+function printHuman(
+  file: string,
+  model: Model,
+  document: Record<string, unknown>,
+  plan: string | undefined,
+): void {
+  print(`${file}: opset ${model.opset}${model.producer ? `, by ${model.producer}` : ""}`);
+  for (const [what, values] of [
+    ["input", model.inputs],
+    ["output", model.outputs],
+  ] as const)
+    for (const { name, type, shape } of values)
+      print(
+        `${what} ${name}: ${type} ${shapeText(shape)}` +
+          (what === "output" && values.length > 1 && name === model.output ? ", used" : ""),
+      );
+
+  print(`\n${count(model.parameterCount)} parameters`);
+  const rows = model.parameters.map(({ name, shape, offset, size }) => [
+    name,
+    shapeText(shape),
+    offset,
+    size,
+  ]);
+  for (const line of table(["name", "shape", "offset", "size"], rows)) print(line);
+
+  const others = model.tensors.filter(({ role }) => role !== "parameter");
+  if (others.length > 0) {
+    print("\nNo parameters");
+    const lines = others.map(({ name, shape, role, reason }) => [
+      name,
+      shapeText(shape),
+      role,
+      reason,
+    ]);
+    for (const line of table(["name", "shape", "role", "why"], lines)) print(line);
+  }
+
+  print("\nOperators");
+  const operators = Object.entries(model.operators).sort(([, a], [, b]) => b - a);
+  for (const line of table(["operator", "nodes"], operators)) print(line);
+  if (model.unsupported.length > 0) {
+    print("\nNot supported");
+    const lines = model.unsupported.map(({ op, node, reason }) => [op, node, reason]);
+    for (const line of table(["operator", "node", "why"], lines)) print(line);
+  }
+
+  const report = document.report as import("../operators").OperatorReport | undefined;
+  if (report) {
+    print(`\nThe Gauss-Newton split lies ${report.split}.`);
+    print(
+      `${count(report.microBatches)} micro-batches of ${count(report.batch)}, of which ` +
+        `${count(report.cachedMicroBatches)} stay linearised; ${size(report.peakBytes)} on ` +
+        `${report.threads} threads`,
+    );
+  }
+  if (plan !== undefined) print(`\n${plan}`);
+  warn([...model.warnings, ...(report?.warnings ?? [])]);
+}
