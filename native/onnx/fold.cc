@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "onnx/intended.h"
 
 namespace eigenscope::onnx {
 
@@ -16,6 +17,8 @@ Type typeOf(ElementType type) {
 Tensor tensorOf(const Array& array) {
   auto values = std::make_shared<std::vector<double>>(array.size());
   if (array.size() > 0) convertRows(array, 0, array.rows(), values->data());
+  if (array.size() == 1 && array.type() == ElementType::F32)
+    (*values)[0] = intendedNumber(static_cast<float>((*values)[0]));
   return {typeOf(array.type()), array.shape(), std::move(values)};
 }
 
