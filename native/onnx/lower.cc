@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "onnx/intended.h"
 #include "onnx/table.h"
 
 namespace eigenscope::onnx {
@@ -51,7 +52,7 @@ int64_t Call::integer(const char* name, int64_t fallback) const {
 
 double Call::number(const char* name, double fallback) const {
   const Attribute* attribute = attributeOf(node, name);
-  return attribute ? first(attribute->floats, name) : fallback;
+  return attribute ? intendedNumber(static_cast<float>(first(attribute->floats, name))) : fallback;
 }
 
 std::string Call::text(const char* name, const char* fallback) const {

@@ -21,7 +21,7 @@ Results constant(Call& c) {
   for (const auto& [name, attribute] : c.node.attributes) {
     if (attribute.tensor) return {Builder::known(tensorOf(*attribute.tensor))};
     const auto n = static_cast<int64_t>(attribute.floats.size() + attribute.ints.size());
-    if (name == "value_float") return {Builder::number(attribute.floats.at(0))};
+    if (name == "value_float") return {Builder::number(c.number("value_float", 0))};
     if (name == "value_int")
       return {Builder::number(static_cast<double>(attribute.ints.at(0)), Type::Int)};
     if (name == "value_floats")
