@@ -87,8 +87,10 @@ ConvPlan planConv(ConvForm form, const ConvShape& shape, Lead lead, int64_t dire
   plan.flops = 2.0 * static_cast<double>(k) * static_cast<double>(shape.B * shape.OH * shape.OW) *
                static_cast<double>(w);
   const int64_t size = static_cast<int64_t>(bytesOf(precision));
-  if (precision == Precision::F32 && (wanted == ConvEngine::Auto || wanted == ConvEngine::OneDnn) &&
-      engine->outElements > 0 && plan.flops > 0)
+  // oneDNN pads the channels it writes to 16, which wastes most of the work here.
+  const bool narrow = form == ConvForm::Input && shape.window.groups == 1 && shape.C < 8;
+  const bool tries = wanted == ConvEngine::OneDnn || (wanted == ConvEngine::Auto && !narrow);
+  if (precision == Precision::F32 && tries && engine->outElements > 0 && plan.flops > 0)
     engine->primitive = onednn::conv(form, engine->shape, accumulate);
   if (engine->primitive) {
     engine->kind = ConvEngine::OneDnn;

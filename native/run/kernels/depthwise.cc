@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "run/kernels/im2col.h"
+#include "run/kernels/simd.h"
 
 // Depthwise convolutions: vectors run along the channels, which the weights are transposed to.
 namespace eigenscope {
@@ -10,19 +11,19 @@ namespace {
 struct Range {
   int64_t low, high;
 };
-Range inside(int64_t base, int64_t dilation, int64_t kernel, int64_t size) {
+EIGENSCOPE_INLINE Range inside(int64_t base, int64_t dilation, int64_t kernel, int64_t size) {
   const int64_t low = base >= 0 ? 0 : (-base + dilation - 1) / dilation;
   const int64_t high = base >= size ? 0 : std::min(kernel, (size - 1 - base) / dilation + 1);
   return {low, std::max(low, high)};
 }
 
 template <class T>
-inline void multiplyAdd(const T* p, const T* q, T* sum, int64_t n) {
+EIGENSCOPE_INLINE void multiplyAdd(const T* p, const T* q, T* sum, int64_t n) {
   for (int64_t c = 0; c < n; ++c) sum[c] += p[c] * q[c];
 }
 
 template <class T, class Tap>
-inline void forEachTap(const ConvShape& s, int64_t oh, int64_t ow, Tap tap) {
+EIGENSCOPE_INLINE void forEachTap(const ConvShape& s, int64_t oh, int64_t ow, Tap tap) {
   const Window& w = s.window;
   const int64_t h0 = oh * w.stride[0] - w.pad[0], w0 = ow * w.stride[1] - w.pad[1];
   const Range rows = inside(h0, w.dilation[0], w.kernel[0], s.H);
@@ -33,15 +34,9 @@ inline void forEachTap(const ConvShape& s, int64_t oh, int64_t ow, Tap tap) {
           ((h0 + i * w.dilation[0]) * s.W + w0 + j * w.dilation[1]) * s.C);
 }
 
-}  // namespace
-
-int64_t depthwiseScratch(const ConvShape& s) {
-  return 2 * s.C * s.window.kernel[0] * s.window.kernel[1];
-}
-
 template <class T>
-void depthwise(const ConvShape& s, ConvForm form, const T* a, const T* b, T* out, bool accumulate,
-               T* scratch) {
+EIGENSCOPE_INLINE void loops(const ConvShape& s, ConvForm form, const T* a, const T* b, T* out,
+                             bool accumulate, T* scratch) {
   const int64_t taps = s.window.kernel[0] * s.window.kernel[1], image = s.H * s.W * s.C;
   T* turned = scratch;  // [taps, C]
   if (form == ConvForm::Weight) {
@@ -77,6 +72,27 @@ void depthwise(const ConvShape& s, ConvForm form, const T* a, const T* b, T* out
         T& to = out[c * taps + t];
         to = (accumulate ? to : T{}) + turned[t * s.C + c];
       }
+}
+
+EIGENSCOPE_SIMD void run(const ConvShape& s, ConvForm form, const float* a, const float* b,
+                         float* out, bool accumulate, float* scratch) {
+  loops(s, form, a, b, out, accumulate, scratch);
+}
+EIGENSCOPE_SIMD void run(const ConvShape& s, ConvForm form, const double* a, const double* b,
+                         double* out, bool accumulate, double* scratch) {
+  loops(s, form, a, b, out, accumulate, scratch);
+}
+
+}  // namespace
+
+int64_t depthwiseScratch(const ConvShape& s) {
+  return 2 * s.C * s.window.kernel[0] * s.window.kernel[1];
+}
+
+template <class T>
+void depthwise(const ConvShape& shape, ConvForm form, const T* a, const T* b, T* out,
+               bool accumulate, T* scratch) {
+  run(shape, form, a, b, out, accumulate, scratch);
 }
 
 template void depthwise<float>(const ConvShape&, ConvForm, const float*, const float*, float*, bool,

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <type_traits>
 
+#include "run/kernels/blocked.h"
 #include "run/kernels/simd.h"
 #include "run/onednn.h"
 
@@ -123,10 +124,25 @@ bool isThin(int64_t m, int64_t n, int64_t k) {
   return m == 1 || n == 1 || k == 1 || m * n * k <= 256;
 }
 
-// dnnl_sgemm packs and pads less than OpenBLAS does for large and skinny products (up to 1.8 times
-// its rate), but costs more a call, and wastes a vector where rows of the result are short.
-bool prefersOneDnn(int64_t m, int64_t n, int64_t k) {
-  return n >= 16 && m * n * k >= (int64_t{1} << 20) && onednn::available();
+enum class Library { OneDnn, Ours, Blas };
+
+// Measured on Zen 4 and Sapphire Rapids, one thread (bench/native/kernels.cc). OpenBLAS has
+// kernels without packing for up to about 100^3 products, but not for A B^T; ours packs, which
+// few rows do not repay. Beyond, oneDNN is
+// first in f32 (116 of 118 GFLOP/s on Zen 4, against our 107 and OpenBLAS's 100), save for
+// products A B^T and narrow results, where ours is. In f64 ours leads OpenBLAS by 5 to 50 %.
+template <class T>
+Library choose(int64_t m, int64_t n, int64_t k, bool transB) {
+  constexpr bool single = sizeof(T) == 4;
+  const int64_t products = m * n * k;
+  const bool small = products <= 1'000'000;
+  if (!hasBlockedGemm())
+    return single && !small && n >= 16 && onednn::available() ? Library::OneDnn : Library::Blas;
+  if (transB && m < 10)
+    return single && !small && onednn::available() ? Library::OneDnn : Library::Blas;
+  if (small) return transB && n >= 16 ? Library::Ours : Library::Blas;
+  if (!single || n <= 16 || !onednn::available()) return Library::Ours;
+  return transB && m > 16 && products < 500'000'000 ? Library::Ours : Library::OneDnn;
 }
 
 }  // namespace
@@ -140,8 +156,13 @@ void gemm(int64_t m, int64_t n, int64_t k, const T* a, int64_t aRow, int64_t aCo
   }
   const bool ta = aCol != 1, tb = bCol != 1;
   const int64_t lda = ta ? aCol : aRow, ldb = tb ? bCol : bRow;
+  const Library library = choose<T>(m, n, k, tb);
+  if (library == Library::Ours) {
+    blockedGemm(m, n, k, a, aRow, aCol, b, bRow, bCol, c, ldc, accumulate);
+    return;
+  }
   if constexpr (std::is_same_v<T, float>)
-    if (prefersOneDnn(m, n, k) &&
+    if (library == Library::OneDnn &&
         onednn::sgemm(ta, tb, m, n, k, a, lda, b, ldb, accumulate, c, ldc))
       return;
   blas(ta ? 'T' : 'N', tb ? 'T' : 'N', static_cast<int>(m), static_cast<int>(n),

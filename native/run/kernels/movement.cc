@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "run/kernels/simd.h"
 
 namespace eigenscope {
 namespace {
@@ -163,11 +164,35 @@ void run(const CopyPlan& plan, const T* x, T* out) {
   });
 }
 
-void checkIndex(int64_t index, int64_t position, int64_t n) {
-  if (index >= 0 && index < n) return;
+// Whether all are in [0, n): as unsigned numbers, negative ones are large.
+EIGENSCOPE_SIMD bool within(const int32_t* index, int64_t m, uint32_t n) {
+  uint32_t most = 0;
+  for (int64_t i = 0; i < m; ++i) most = std::max(most, static_cast<uint32_t>(index[i]));
+  return m == 0 || most < n;
+}
+
+void checkIndices(const int32_t* index, int64_t m, int64_t n) {
+  const auto limit = static_cast<uint32_t>(std::min<int64_t>(n, int64_t{1} << 31));
+  if (within(index, m, limit)) return;
+  const auto* wrong = std::find_if(index, index + m, [&](int32_t i) { return i < 0 || i >= n; });
   throw Error(ErrorKind::DataMismatch, "expected indices from 0 to " + std::to_string(n - 1) +
-                                           ", but index " + std::to_string(position) + " is " +
-                                           std::to_string(index));
+                                           ", but index " + std::to_string(wrong - index) + " is " +
+                                           std::to_string(*wrong));
+}
+
+template <class T>
+EIGENSCOPE_INLINE void pickElements(const T* x, const int32_t* index, int64_t m, T* out) {
+  for (int64_t i = 0; i < m; ++i) out[i] = x[index[i]];
+}
+EIGENSCOPE_SIMD void pick(const float* x, const int32_t* index, int64_t m, float* out) {
+  pickElements(x, index, m, out);
+}
+EIGENSCOPE_SIMD void pick(const double* x, const int32_t* index, int64_t m, double* out) {
+  pickElements(x, index, m, out);
+}
+template <class T>
+void pick(const T* x, const int32_t* index, int64_t m, T* out) {
+  pickElements(x, index, m, out);
 }
 
 }  // namespace
@@ -251,10 +276,10 @@ void concat(std::span<const T* const> parts, std::span<const int64_t> inner, int
 template <class T>
 void gatherRows(const T* x, const int32_t* index, int64_t pre, int64_t n, int64_t m, int64_t post,
                 T* out) {
-  for (int64_t i = 0; i < m; ++i) checkIndex(index[i], i, n);
+  checkIndices(index, m, n);
   for (int64_t p = 0; p < pre; ++p, x += n * post, out += m * post) {
     if (post == 1) {
-      for (int64_t i = 0; i < m; ++i) out[i] = x[index[i]];
+      pick(x, index, m, out);
     } else {
       for (int64_t i = 0; i < m; ++i)
         copyRow<Assign>(x + index[i] * post, 1, out + i * post, 1, post);
@@ -265,7 +290,7 @@ void gatherRows(const T* x, const int32_t* index, int64_t pre, int64_t n, int64_
 template <class T>
 void scatterAddRows(const T* y, const int32_t* index, int64_t pre, int64_t n, int64_t m,
                     int64_t post, T* out, bool accumulate) {
-  for (int64_t i = 0; i < m; ++i) checkIndex(index[i], i, n);
+  checkIndices(index, m, n);
   if (!accumulate) std::fill_n(out, pre * n * post, T{});
   for (int64_t p = 0; p < pre; ++p, y += m * post, out += n * post) {
     if (post == 1) {

@@ -70,9 +70,18 @@ EIGENSCOPE_INLINE T sumRun(const T* x, int64_t n) {
   constexpr int64_t kLanes = simd::kLanes<T>, kStep = 4 * kLanes;
   T result{};
   int64_t i = 0;
-  if (n >= kStep) {
+  V s0{}, s1{}, s2{}, s3{};
+  if (n < 64 * kStep) {
+    for (; i + kStep <= n; i += kStep) {
+      s0 += simd::load(x + i);
+      s1 += simd::load(x + i + kLanes);
+      s2 += simd::load(x + i + 2 * kLanes);
+      s3 += simd::load(x + i + 3 * kLanes);
+    }
+    for (; i + kLanes <= n; i += kLanes) s0 += simd::load(x + i);
+    if (n >= kLanes) result = simd::total<T>((s0 + s1) + (s2 + s3));
+  } else {
     Cascade<V> cascade;
-    V s0{}, s1{}, s2{}, s3{};
     int64_t held = 0;
     for (; i + kStep <= n; i += kStep) {
       s0 += simd::load(x + i);
