@@ -19,7 +19,7 @@ fi
 if ! command -v apt-get >/dev/null 2>&1 || ! command -v dpkg-query >/dev/null 2>&1; then
   cat >&2 <<'END'
 This script installs packages with apt, which this system does not have. Install by hand:
-  - a C++20 compiler (GCC 11 or newer), CMake 3.22 or newer, Ninja
+  - a C++20 compiler (GCC 12 or newer), CMake 3.22 or newer, Ninja
   - OpenBLAS with LAPACK, best as a static library (libopenblas.a)
   - zlib, best as a static library (libz.a)
   - doctest (for the C++ tests) and, if there is one, oneDNN 2 (libdnnl, for fast convolutions)
@@ -34,12 +34,14 @@ installed() {
   [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
-missing=""
-for package in $required $optional; do
-  installed "$package" || missing="$missing $package"
-done
+# Installs those of "$@" that are missing.
+install() {
+  missing=""
+  for package in "$@"; do
+    installed "$package" || missing="$missing $package"
+  done
+  [ -n "$missing" ] || return 0
 
-if [ -n "$missing" ]; then
   if [ "$(id -u)" = 0 ]; then
     as_root=""
   elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
@@ -67,7 +69,18 @@ if [ -n "$missing" ]; then
     # shellcheck disable=SC2086 # a list of words
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $wanted
   fi
-fi
+}
+
+# Ubuntu 22.04's g++ is version 11; its g++-12 is installed beside it, and CMake is told to find it.
+newer_compiler() {
+  major=$(g++ -dumpversion 2>/dev/null | cut -d. -f1)
+  case $major in ''|1[2-9]|[2-9][0-9]) ;; *) echo g++-12 ;; esac
+}
+
+# shellcheck disable=SC2086,SC2046 # lists of words
+install $required $optional $(newer_compiler)
+# shellcheck disable=SC2046
+install $(newer_compiler)
 
 # npm writes this copy of the lock file when an install is complete.
 if [ ! -f node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
