@@ -47,12 +47,14 @@ int64_t powerOfTwoBelow(int64_t n) {
 }  // namespace
 
 Engine::Engine(std::shared_ptr<const Problem> problem, const RunOptions& options,
-               std::vector<int64_t> tensors, Build build, int64_t directionsAtMost)
+               int64_t fixedBatch, std::vector<int64_t> tensors, Build build,
+               int64_t directionsAtMost)
     : problem_(std::move(problem)),
       options_(options),
       tensors_(std::move(tensors)),
       build_(std::move(build)),
-      directionsAtMost_(directionsAtMost) {
+      directionsAtMost_(directionsAtMost),
+      fixedBatch_(fixedBatch) {
   for (const auto& [name, array] : problem_->inputs) slots_.push_back(&array);
   if (problem_->targets) slots_.push_back(&*problem_->targets);
   threads_ = options.threads > 0 ? options.threads : availableThreads();
@@ -66,13 +68,20 @@ Engine::~Engine() = default;
 void Engine::load(int64_t slot, int64_t begin, int64_t rows, Type type, Precision precision,
                   void* out) const {
   const Array& array = *slots_.at(static_cast<size_t>(slot));
+  auto convert = [&]<class E>(E* to) {
+    // Padding repeats the last sample, so that it is as good as any.
+    const int64_t have = std::min(rows, problem_->samples - begin);
+    const int64_t first = have > 0 ? begin : problem_->samples - 1, n = std::max<int64_t>(have, 1);
+    convertRows(array, first, first + n, to);
+    for (int64_t r = n; r < rows; ++r)
+      std::copy_n(to + (n - 1) * array.rowSize(), array.rowSize(), to + r * array.rowSize());
+  };
   switch (type) {
-    case Type::Int: return convertRows(array, begin, begin + rows, static_cast<int32_t*>(out));
-    case Type::Bool: return convertRows(array, begin, begin + rows, static_cast<uint8_t*>(out));
+    case Type::Int: return convert(static_cast<int32_t*>(out));
+    case Type::Bool: return convert(static_cast<uint8_t*>(out));
     case Type::Real:
-      return precision == Precision::F32
-                 ? convertRows(array, begin, begin + rows, static_cast<float*>(out))
-                 : convertRows(array, begin, begin + rows, static_cast<double*>(out));
+      return precision == Precision::F32 ? convert(static_cast<float*>(out))
+                                         : convert(static_cast<double*>(out));
   }
 }
 
@@ -83,12 +92,19 @@ void Engine::load(int64_t slot, int64_t begin, int64_t rows, Type type, Precisio
 // precision only.
 void Engine::chooseBatch() {
   const int64_t n = problem_->samples;
-  if (options_.batch > 0) {
+  if (fixedBatch_ > 0) {
+    if (options_.batch > 0 && options_.batch != fixedBatch_)
+      throw Error(ErrorKind::Option,
+                  "batch: the graph takes exactly " + std::to_string(fixedBatch_) +
+                      " samples at once; received " + std::to_string(options_.batch) +
+                      ": leave it out, or export with a dynamic batch axis");
+    batch_ = fixedBatch_;
+  } else if (options_.batch > 0) {
     batch_ = std::min(options_.batch, n);
   } else {
     constexpr int64_t kTrial = 8, kNearCache = 3 << 20, kMost = 256, kManyBatches = 16, kEnough = 128;
     const int64_t trial = std::min(n, kTrial);
-    Variant& v = variant(trial, directionsAtMost_ > 0 ? 1 : 0);
+    Variant& v = variant({trial, trial}, directionsAtMost_ > 0 ? 1 : 0);
     const int64_t perRow = std::max<int64_t>(1, v.bytes(Space::Work) / trial);
     batch_ = std::clamp<int64_t>(powerOfTwoBelow(kNearCache / perRow + 1), 1, kMost);
     batch_ = std::min(batch_, std::max(kEnough, powerOfTwoBelow(std::max<int64_t>(1, n / kManyBatches))));
@@ -111,7 +127,7 @@ int64_t Engine::bytesWithoutCache(Variant& v, int workers) const {
 void Engine::planMemory() {
   for (;;) {
     const int64_t k = directionsAtMost_ > 0 ? 1 : 0;
-    Variant& v = variant(batch_, k);
+    Variant& v = mainVariant(k);
     workers_ = static_cast<int>(std::min<int64_t>(threads_, microBatches_));
     while (workers_ > 1 && bytesWithoutCache(v, workers_) > budget_) --workers_;
     const int64_t need = bytesWithoutCache(v, workers_);
@@ -126,7 +142,7 @@ void Engine::planMemory() {
                         : 0;
       return;
     }
-    if (batch_ == 1 || options_.batch > 0)
+    if (batch_ == 1 || options_.batch > 0 || fixedBatch_ > 0)
       throw Error(ErrorKind::MemoryBudget,
                   "a product needs about " + std::to_string(need) + " bytes with one thread and " +
                       std::to_string(batch_) + " samples at once; the budget is " +
@@ -137,8 +153,14 @@ void Engine::planMemory() {
   }
 }
 
-int64_t Engine::rowsOf(int64_t microBatch) const {
-  return std::min(batch_, problem_->samples - microBatch * batch_);
+Rows Engine::rowsOf(int64_t microBatch) const {
+  const int64_t valid = std::min(batch_, problem_->samples - microBatch * batch_);
+  return {fixedBatch_ > 0 ? batch_ : valid, valid};
+}
+
+Engine::Variant* Engine::tailVariant(int64_t directions) {
+  const Rows last = rowsOf(microBatches_ - 1);
+  return last.valid == batch_ ? nullptr : &variant(last, directions);
 }
 
 // Micro-batches whose sums are added in the computing precision. Long enough that adding partial
@@ -153,8 +175,8 @@ int64_t Engine::chunkOf(const Variant& main) const {
   return std::clamp<int64_t>(wanted, 1, most);
 }
 
-Engine::Variant& Engine::variant(int64_t rows, int64_t directions) {
-  auto& slot = variants_[{rows, directions}];
+Engine::Variant& Engine::variant(const Rows& rows, int64_t directions) {
+  auto& slot = variants_[{rows.rows, rows.valid, directions}];
   if (slot) return *slot;
   auto v = std::make_unique<Variant>();
   v->product = build_(rows, directions);
@@ -166,7 +188,7 @@ Engine::Variant& Engine::variant(int64_t rows, int64_t directions) {
   for (int64_t tensor : tensors_)
     v->tensorSize.push_back(problem_->parameters.at(static_cast<size_t>(tensor)).size);
   for (Space space : kShared) v->shared[static_cast<int>(space)] = Buffer(v->bytes(space));
-  v->layout = std::to_string(rows) + "/" + std::to_string(v->bytes(Space::Residual));
+  v->layout = std::to_string(rows.rows) + "/" + std::to_string(v->bytes(Space::Residual));
   for (const Step& step : v->program.stages[static_cast<int>(Stage::Primal)])
     for (const Place& out : step.out)
       if (out.space == Space::Residual)
@@ -223,7 +245,7 @@ std::vector<double> Engine::sweep(Variant& main, Variant* tail, Task& task) {
 
   auto runOne = [&](Worker& worker, int64_t m, std::byte* partial) {
     task.check();
-    Variant& v = rowsOf(m) == batch_ ? main : *tail;
+    Variant& v = rowsOf(m).valid == batch_ ? main : *tail;
     Frame frame;
     for (Space space : kShared)
       frame.base[static_cast<int>(space)] = v.shared[static_cast<int>(space)].data();
@@ -295,9 +317,8 @@ void Engine::finish(Variant& main, const std::vector<double>& totals, double sca
 
 template <class T>
 void Engine::block(const T* x, T* y, int64_t width, double scale, Task& task) {
-  Variant& main = variant(batch_, width);
-  const int64_t rest = problem_->samples % batch_;
-  Variant* tail = rest ? &variant(rest, width) : nullptr;
+  Variant& main = mainVariant(width);
+  Variant* tail = tailVariant(width);
 
   // Where each tensor begins in a vector.
   std::vector<int64_t> offsets = {0};
@@ -346,7 +367,7 @@ template <class T>
 void Engine::productAs(const T* x, T* y, int64_t count, double scale, Task& task) {
   std::lock_guard lock(mutex_);
   int64_t dim = 0;
-  for (int64_t size : variant(batch_, 1).tensorSize) dim += size;
+  for (int64_t size : mainVariant(1).tensorSize) dim += size;
   // Powers of two only, so that few programs serve every number of directions.
   for (int64_t done = 0; done < count;) {
     const int64_t width = std::min(directionsAtMost_, powerOfTwoBelow(count - done));
@@ -364,9 +385,8 @@ void Engine::product(const void* x, void* y, int64_t count, double scale, Task& 
 
 std::vector<std::vector<double>> Engine::totals(Task& task) {
   std::lock_guard lock(mutex_);
-  Variant& main = variant(batch_, 0);
-  const int64_t rest = problem_->samples % batch_;
-  Variant* tail = rest ? &variant(rest, 0) : nullptr;
+  Variant& main = mainVariant(0);
+  Variant* tail = tailVariant(0);
   const bool f32 = options_.precision == Precision::F32;
   std::vector<double> sums = f32 ? sweep<float>(main, tail, task) : sweep<double>(main, tail, task);
   if (f32)
@@ -394,7 +414,7 @@ std::vector<std::vector<double>> Engine::totals(Task& task) {
   return out;
 }
 
-Shape Engine::localShape() { return variant(batch_, 0).program.outputShapes.at(0); }
+Shape Engine::localShape() { return mainVariant(0).program.outputShapes.at(0); }
 
 std::vector<double> Engine::locals(int64_t n, Task& task) {
   std::lock_guard lock(mutex_);
@@ -413,8 +433,9 @@ std::vector<double> Engine::locals(int64_t n, Task& task) {
     frame.feed = this;
     frame.begin = m * batch_;
     v.executor->run(Stage::Primal, frame);
-    const int64_t rows = rowsOf(m), wanted = std::min(rows, n - m * batch_);
-    const int64_t elements = count(v.program.outputShapes[0]) / rows * wanted;
+    const Rows rows = rowsOf(m);
+    const int64_t wanted = std::min(rows.valid, n - m * batch_);
+    const int64_t elements = count(v.program.outputShapes[0]) / rows.rows * wanted;
     for (int64_t i = 0; i < elements; ++i)
       out.push_back(options_.precision == Precision::F32
                         ? static_cast<double>(frame.at<float>(v.program.outputs[0])[i])
@@ -449,7 +470,7 @@ OperatorReport Engine::report() const {
 
 std::string Engine::printPlan() {
   std::lock_guard lock(mutex_);
-  Variant& v = variant(batch_, directionsAtMost_ > 0 ? 1 : 0);
+  Variant& v = mainVariant(directionsAtMost_ > 0 ? 1 : 0);
   return print(v.program, v.product.graph);
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <functional>
 #include <map>
 #include <memory>
@@ -20,11 +21,11 @@ namespace eigenscope {
 // from one product to the next.
 class Engine : public Feed {
  public:
-  // Builds the graph for a micro-batch of `rows` samples and `directions` directions.
-  using Build = std::function<ProductGraph(int64_t rows, int64_t directions)>;
+  using Build = std::function<ProductGraph(const Rows& rows, int64_t directions)>;
 
   // `tensors`: what the vectors of a product are made of. `directionsAtMost` = 0: no directions.
-  Engine(std::shared_ptr<const Problem> problem, const RunOptions& options,
+  // `fixedBatch` > 0: the graph takes exactly so many samples, and the last micro-batch is padded.
+  Engine(std::shared_ptr<const Problem> problem, const RunOptions& options, int64_t fixedBatch,
          std::vector<int64_t> tensors, Build build, int64_t directionsAtMost);
   ~Engine() override;
 
@@ -59,10 +60,12 @@ class Engine : public Feed {
   template <class T>
   void finish(Variant& main, const std::vector<double>& totals, double scale);
 
-  Variant& variant(int64_t rows, int64_t directions);
+  Variant& variant(const Rows& rows, int64_t directions);
+  Variant& mainVariant(int64_t directions) { return variant({batch_, batch_}, directions); }
+  Variant* tailVariant(int64_t directions);  // of the last micro-batch, where it is another
   void chooseBatch();
   void planMemory();
-  int64_t rowsOf(int64_t microBatch) const;
+  Rows rowsOf(int64_t microBatch) const;
   int64_t bytesWithoutCache(Variant& v, int workers) const;
   int64_t chunkOf(const Variant& main) const;
 
@@ -70,11 +73,11 @@ class Engine : public Feed {
   RunOptions options_;
   std::vector<int64_t> tensors_;
   Build build_;
-  int64_t directionsAtMost_;
+  int64_t directionsAtMost_, fixedBatch_;
   int64_t batch_ = 0, microBatches_ = 0;
   int threads_ = 1, workers_ = 1;
   int64_t budget_ = 0;
-  std::map<std::pair<int64_t, int64_t>, std::unique_ptr<Variant>> variants_;
+  std::map<std::array<int64_t, 3>, std::unique_ptr<Variant>> variants_;  // rows, valid, directions
   std::vector<const Array*> slots_;
   // Kept linearisations, by micro-batch; of programs with the same residual layout.
   std::vector<Buffer> kept_;

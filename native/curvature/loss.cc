@@ -228,7 +228,7 @@ namespace {
 
 class Builder {
  public:
-  Builder(Graph& graph, const LossOptions& options, Id z, Id y, int64_t rows,
+  Builder(Graph& graph, const LossOptions& options, Id z, Id y, const Rows& rows,
           const TargetPlan& targets, const std::optional<DrawOptions>& draws)
       : g_(graph),
         options_(options),
@@ -260,6 +260,19 @@ class Builder {
   Id vector(const std::vector<double>& values) {
     return g_.constant(std::make_shared<std::vector<double>>(values),
                        {static_cast<int64_t>(values.size())});
+  }
+
+  // The sum of items [rows, ...] that count.
+  Id totalOf(Id items) { return g_.sumAll(counted(items, 0)); }
+
+  // Zeros for the samples that only pad the micro-batch.
+  Id counted(Id x, size_t sampleAxis) {
+    if (rows_.valid == rows_.rows) return x;
+    Shape shape(g_.shape(x).size(), 1);
+    shape[sampleAxis] = rows_.rows;
+    Id counts = g_.binary(Op::Less, g_.iota(rows_.rows, Type::Int),
+                          g_.scalar(static_cast<double>(rows_.valid), Type::Int));
+    return g_.select(g_.reshape(counts, shape), x, g_.scalar(0));
   }
 
   // Class axis last, so that softmax and sums run along memory.
@@ -301,7 +314,7 @@ class Builder {
     Id z = g_.permute(z_, perm);
     Id t = classTargets(z);
     Id mass = g_.sum(t, {-1});
-    loss_.total = g_.sub(g_.sumAll(g_.mul(mass, g_.logSumExp(z))), g_.sumAll(g_.mul(t, z)));
+    loss_.total = totalOf(g_.sub(g_.mul(mass, g_.logSumExp(z)), g_.sum(g_.mul(t, z), {-1})));
     if (draws_) {
       // s = sqrt(a) (p - e_k), k drawn from p: E[s s^T] = a (diag p - p p^T).
       Id p = g_.softmax(z);
@@ -309,13 +322,13 @@ class Builder {
       std::vector<int64_t> back(perm.size() + 1, 0);
       for (size_t i = 0; i < perm.size(); ++i)
         back[static_cast<size_t>(perm[i]) + 1] = static_cast<int64_t>(i) + 1;
-      loss_.draws = g_.permute(s, back);
+      loss_.draws = counted(g_.permute(s, back), 1);
     }
   }
 
   void nll() {
     Id z = g_.permute(z_, classLast());
-    loss_.total = g_.neg(g_.sumAll(g_.mul(classTargets(z), z)));
+    loss_.total = g_.neg(totalOf(g_.mul(classTargets(z), z)));
     loss_.noGgn =
         "nll is linear in the output, so its Gauss-Newton matrix is zero: end the network with "
         "LogSoftmax, or use cross-entropy on logits";
@@ -328,7 +341,7 @@ class Builder {
     // Classes that do not count may have probability 0.
     Id counts = g_.binary(Op::Less, g_.scalar(0), t);
     Id safe = g_.select(counts, p, g_.scalar(1));
-    loss_.total = g_.neg(g_.sumAll(g_.mul(t, g_.unary(Op::Log, safe))));
+    loss_.total = g_.neg(totalOf(g_.mul(t, g_.unary(Op::Log, safe))));
     loss_.noLikelihood =
         "nll-probabilities has its type-2 and mc Fisher only where the network ends with Softmax";
   }
@@ -337,8 +350,8 @@ class Builder {
 
   void mse() {
     Id r = residual();
-    loss_.total = g_.sumAll(g_.mul(r, r));
-    if (draws_) loss_.draws = g_.scale(draw(DrawKind::Normal, z_), std::sqrt(2.0));
+    loss_.total = totalOf(g_.mul(r, r));
+    if (draws_) loss_.draws = counted(g_.scale(draw(DrawKind::Normal, z_), std::sqrt(2.0)), 1);
   }
 
   void bceWithLogits() {
@@ -347,10 +360,11 @@ class Builder {
     Id k = options_.posWeight.empty() ? one : vector(options_.posWeight);
     Id steep = g_.add(one, g_.mul(g_.sub(k, one), y_));
     Id item = g_.add(g_.mul(g_.sub(one, y_), z_), g_.mul(steep, g_.unary(Op::Softplus, g_.neg(z_))));
-    loss_.total = g_.sumAll(item);
+    loss_.total = totalOf(item);
     if (draws_) {
       Id p = g_.unary(Op::Sigmoid, z_);
-      loss_.draws = g_.mul(g_.unary(Op::Sqrt, steep), g_.sub(p, draw(DrawKind::Bernoulli, p)));
+      Id s = g_.mul(g_.unary(Op::Sqrt, steep), g_.sub(p, draw(DrawKind::Bernoulli, p)));
+      loss_.draws = counted(s, 1);
     }
   }
 
@@ -364,7 +378,7 @@ class Builder {
     Id one = g_.scalar(1);
     Id item = g_.add(g_.mul(y_, clampedLog(z_)),
                      g_.mul(g_.sub(one, y_), clampedLog(g_.sub(one, z_))));
-    loss_.total = g_.neg(g_.sumAll(item));
+    loss_.total = g_.neg(totalOf(item));
     loss_.noLikelihood = "bce has its type-2 and mc Fisher only where the network ends with Sigmoid";
   }
 
@@ -374,14 +388,14 @@ class Builder {
     Id size = g_.max(r, g_.neg(r));
     Id inside = g_.scale(g_.mul(r, r), 0.5 / scale);
     Id beyond = g_.scale(g_.shift(size, -delta / 2), delta / scale);
-    loss_.total = g_.sumAll(g_.select(g_.binary(Op::Less, size, g_.scalar(delta)), inside, beyond));
+    loss_.total = totalOf(g_.select(g_.binary(Op::Less, size, g_.scalar(delta)), inside, beyond));
     loss_.noLikelihood = options_.name + " is no likelihood: type-2 and mc Fisher do not exist";
   }
 
   void l1() {
     Id r = residual();
     Id slope = g_.select(g_.binary(Op::Less, g_.scalar(0), r), r, g_.neg(r));
-    loss_.total = g_.sumAll(slope);
+    loss_.total = totalOf(slope);
     loss_.noGgn = "l1 has no curvature in the output, so its Gauss-Newton matrix is zero";
     loss_.noLikelihood = loss_.noGgn;
   }
@@ -389,16 +403,21 @@ class Builder {
   void output() {
     // One number a sample, or one for the micro-batch, which is its mean or its sum.
     const Shape& shape = g_.shape(z_);
-    if (!shape.empty() && shape[0] == rows_ && count(shape) == rows_)
-      loss_.total = g_.sumAll(z_);
+    const int64_t rows = rows_.rows;
+    if (!shape.empty() && shape[0] == rows && count(shape) == rows)
+      loss_.total = totalOf(z_);
+    else if (count(shape) == 1 && rows_.valid == rows)
+      loss_.total = g_.scale(g_.reshape(z_, {}), options_.mean ? static_cast<double>(rows) : 1.0);
     else if (count(shape) == 1)
-      loss_.total =
-          g_.scale(g_.reshape(z_, {}), options_.mean ? static_cast<double>(rows_) : 1.0);
+      throw Error(ErrorKind::DataMismatch,
+                  "loss output: the graph computes one number for exactly " + std::to_string(rows) +
+                      " samples; use a number of samples that is a multiple of it, or export with "
+                      "a dynamic batch axis");
     else
       throw Error(ErrorKind::DataMismatch,
                   "loss output: expected a scalar, or one number a sample, from the network; its "
-                  "output has shape " + show(shape) + " for " + std::to_string(rows_) + " samples");
-    if (count(shape) == 1 && rows_ > 1)
+                  "output has shape " + show(shape) + " for " + std::to_string(rows) + " samples");
+    if (count(shape) == 1 && rows > 1)
       loss_.noSamples = "the loss \"output\" is one number a micro-batch: the gradients of its samples, "
                         "of which the empirical Fisher is made, are not known";
     loss_.noGgn = "the loss \"output\" is the graph's own scalar: where its Gauss-Newton split lies "
@@ -418,7 +437,7 @@ class Builder {
   Graph& g_;
   const LossOptions& options_;
   Id z_, y_;
-  int64_t rows_;
+  Rows rows_;
   const TargetPlan& targets_;
   const std::optional<DrawOptions>& draws_;
   LossGraph loss_;
@@ -427,7 +446,7 @@ class Builder {
 }  // namespace
 
 LossGraph buildLoss(Graph& graph, const Problem& problem, const onnx::Lowered& network, Id y,
-                    int64_t rows, const TargetPlan& targets,
+                    const Rows& rows, const TargetPlan& targets,
                     const std::optional<DrawOptions>& draws) {
   Core core = rowOf(problem.loss).core;
   Id value = network.output;

@@ -43,9 +43,15 @@ struct DrawOptions {
   uint64_t seed;
 };
 
-// `y` is the target input of the graph (kNone without targets), `rows` the size of the micro-batch.
+// Samples of one run of the graph. Where the graph fixes its batch, the last micro-batch is padded:
+// only the first `valid` of its `rows` samples count.
+struct Rows {
+  int64_t rows, valid;
+};
+
+// `y` is the target input of the graph (kNone without targets).
 LossGraph buildLoss(Graph& graph, const Problem& problem, const onnx::Lowered& network, Id y,
-                    int64_t rows, const TargetPlan& targets,
+                    const Rows& rows, const TargetPlan& targets,
                     const std::optional<DrawOptions>& draws);
 
 }  // namespace eigenscope

@@ -29,9 +29,62 @@ void checkData(const Problem& problem) {
   }
 }
 
+// A view that keeps nothing alive: the caller holds the problem for the length of the call.
+std::shared_ptr<const Problem> borrowed(const Problem& problem) {
+  return {std::shared_ptr<const Problem>(), &problem};
+}
+
+Engine forwardEngine(const Problem& problem, const RunOptions& options, int64_t fixedBatch) {
+  return Engine(
+      borrowed(problem), options, fixedBatch, {},
+      [&problem](const Rows& rows, int64_t) {
+        Network network = buildNetwork(problem, rows.rows);
+        ProductGraph product;
+        product.outputs = {network.lowered.output};
+        product.warnings = network.lowered.warnings;
+        product.graph = std::move(network.graph);
+        return product;
+      },
+      0);
+}
+
+// Outputs for the first n samples, computed in micro-batches of exactly `batch`.
+std::vector<double> outputsBy(const Problem& problem, int64_t batch, int64_t n) {
+  RunOptions options;
+  options.precision = Precision::F64;
+  options.threads = 1;
+  Task task;
+  return forwardEngine(problem, options, batch).locals(n, task);
+}
+
+// A graph exported for a batch of b may hold b in its constants. Where twice the batch gives the
+// same outputs it generalises, and any size will do: 0. Otherwise b.
+int64_t fixedBatchOf(const Problem& problem) {
+  int64_t fixed = 0;
+  for (const auto& input : problem.model->inputs)
+    if (problem.inputs.count(input.name) && !input.dims.empty() && input.dims[0] > 0)
+      fixed = input.dims[0];
+  if (fixed == 0) return 0;
+  const int64_t n = std::min(problem.samples, 2 * fixed);
+  const std::vector<double> own = outputsBy(problem, fixed, n);
+  try {
+    const std::vector<double> twice = outputsBy(problem, 2 * fixed, n);
+    if (twice.size() != own.size()) return fixed;
+    double scale = 0, worst = 0;
+    for (size_t i = 0; i < own.size(); ++i) {
+      scale = std::max(scale, std::abs(own[i]));
+      worst = std::max(worst, std::abs(own[i] - twice[i]));
+    }
+    constexpr double kSame = 1e-9;
+    return worst <= kSame * scale ? 0 : fixed;
+  } catch (const Error&) {
+    return fixed;
+  }
+}
+
 // The shape [N, ...] of the network's output, from a network of few rows.
-Shape outputShape(const Problem& problem) {
-  const int64_t rows = std::min<int64_t>(problem.samples, 2);
+Shape outputShape(const Problem& problem, int64_t fixedBatch) {
+  const int64_t rows = fixedBatch > 0 ? fixedBatch : std::min<int64_t>(problem.samples, 2);
   Network network = buildNetwork(problem, rows);
   Shape shape = network.graph.shape(network.lowered.output);
   if (!shape.empty() && shape[0] == rows) shape[0] = problem.samples;
@@ -55,7 +108,8 @@ class ProductOperator : public CurvatureOperator {
       throw Error(ErrorKind::Option, "draws: expected at least 1; received " +
                                          std::to_string(options_.draws));
     checkData(*problem_);
-    targets_ = planTargets(*problem_, outputShape(*problem_));
+    const int64_t fixedBatch = fixedBatchOf(*problem_);
+    targets_ = planTargets(*problem_, outputShape(*problem_, fixedBatch));
     for (int64_t i : options_.tensors) {
       const auto& parameter = problem_->parameters.at(i);
       for (int64_t j = 0; j < parameter.size; ++j) index_.push_back(parameter.offset + j);
@@ -64,8 +118,8 @@ class ProductOperator : public CurvatureOperator {
         index_.back() == dim_ - 1)
       index_.clear();
     engine_ = std::make_unique<Engine>(
-        problem_, options_, options_.tensors,
-        [this](int64_t rows, int64_t k) {
+        problem_, options_, fixedBatch, options_.tensors,
+        [this](const Rows& rows, int64_t k) {
           return buildProduct(*problem_, targets_, options_, rows, k);
         },
         kDirections);
@@ -92,11 +146,6 @@ class ProductOperator : public CurvatureOperator {
   std::unique_ptr<Engine> engine_;
 };
 
-// A view that keeps nothing alive: the caller holds the problem for the length of the call.
-std::shared_ptr<const Problem> borrowed(const Problem& problem) {
-  return {std::shared_ptr<const Problem>(), &problem};
-}
-
 }  // namespace
 
 std::shared_ptr<CurvatureOperator> makeOperator(std::shared_ptr<const Problem> problem,
@@ -105,17 +154,7 @@ std::shared_ptr<CurvatureOperator> makeOperator(std::shared_ptr<const Problem> p
 }
 
 Forward evaluateForward(const Problem& problem, const RunOptions& options, int64_t n, Task& task) {
-  Engine engine(
-      borrowed(problem), options, {},
-      [&](int64_t rows, int64_t) {
-        Network network = buildNetwork(problem, rows);
-        ProductGraph product;
-        product.outputs = {network.lowered.output};
-        product.warnings = network.lowered.warnings;
-        product.graph = std::move(network.graph);
-        return product;
-      },
-      0);
+  Engine engine = forwardEngine(problem, options, fixedBatchOf(problem));
   n = std::min(n, problem.samples);
   Forward forward;
   forward.shape = engine.localShape();
@@ -126,10 +165,11 @@ Forward evaluateForward(const Problem& problem, const RunOptions& options, int64
 
 Risk evaluateRisk(const Problem& problem, const RunOptions& options, bool gradient, Task& task) {
   checkData(problem);
-  const TargetPlan targets = planTargets(problem, outputShape(problem));
+  const int64_t fixedBatch = fixedBatchOf(problem);
+  const TargetPlan targets = planTargets(problem, outputShape(problem, fixedBatch));
   Engine engine(
-      borrowed(problem), options, {},
-      [&](int64_t rows, int64_t) { return buildRisk(problem, targets, rows, gradient); }, 0);
+      borrowed(problem), options, fixedBatch, {},
+      [&](const Rows& rows, int64_t) { return buildRisk(problem, targets, rows, gradient); }, 0);
   const auto totals = engine.totals(task);
   Risk risk;
   risk.loss = totals[0][0] / targets.denominator;

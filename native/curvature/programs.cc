@@ -26,12 +26,12 @@ struct Attached {
   Id zbar = kNone;
 
   Attached(Graph& graph, const Problem& problem, const onnx::Lowered& lowered,
-       const TargetPlan& targets, int64_t rows, const std::optional<DrawOptions>& draws)
+           const TargetPlan& targets, const Rows& rows, const std::optional<DrawOptions>& draws)
       : g(graph) {
     Id y = kNone;
     if (targets.kind != TargetKind::None) {
       Shape shape = targets.perSample;
-      shape.insert(shape.begin(), rows);
+      shape.insert(shape.begin(), rows.rows);
       y = g.input(static_cast<int64_t>(problem.inputs.size()), shape,
                   targets.kind == TargetKind::Labels ? Type::Int : Type::Real);
     }
@@ -104,9 +104,9 @@ Network buildNetwork(const Problem& problem, int64_t rows) {
   return network;
 }
 
-ProductGraph buildRisk(const Problem& problem, const TargetPlan& targets, int64_t rows,
+ProductGraph buildRisk(const Problem& problem, const TargetPlan& targets, const Rows& rows,
                        bool gradient) {
-  Network network = buildNetwork(problem, rows);
+  Network network = buildNetwork(problem, rows.rows);
   ProductGraph product;
   Graph& g = network.graph;
   Attached risk(g, problem, network.lowered, targets, rows, std::nullopt);
@@ -125,8 +125,8 @@ ProductGraph buildRisk(const Problem& problem, const TargetPlan& targets, int64_
 }
 
 ProductGraph buildProduct(const Problem& problem, const TargetPlan& targets,
-                          const OperatorOptions& options, int64_t rows, int64_t k) {
-  Network network = buildNetwork(problem, rows);
+                          const OperatorOptions& options, const Rows& rows, int64_t k) {
+  Network network = buildNetwork(problem, rows.rows);
   Graph& g = network.graph;
   const OperatorKind kind = options.kind;
   std::optional<DrawOptions> draws;

@@ -25,13 +25,14 @@ struct Network {
 Network buildNetwork(const Problem& problem, int64_t rows);
 
 // outputs[0]: the loss without its denominator; then, if asked for, the gradient by each parameter.
-ProductGraph buildRisk(const Problem& problem, const TargetPlan& targets, int64_t rows,
+ProductGraph buildRisk(const Problem& problem, const TargetPlan& targets, const Rows& rows,
                        bool gradient);
 
 // outputs[i]: the product's part for tensor options.tensors[i], [directions, shape], without the
 // denominator. Costs and derivation: DESIGN of the five maps in docs/methods.md.
 ProductGraph buildProduct(const Problem& problem, const TargetPlan& targets,
-                          const OperatorOptions& options, int64_t rows, int64_t directions);
+                          const OperatorOptions& options, const Rows& rows,
+                          int64_t directions);
 
 // What the sums of buildProduct are multiplied with.
 double productScale(const Problem& problem, const TargetPlan& targets, OperatorKind kind);
