@@ -125,6 +125,9 @@ class Lowering {
       if (needed_[i]) lowerNode(i);
     if (!refused_.empty()) throwUnsupported();
     Lowered lowered;
+    if (value(output_).items)
+      throw Error(ErrorKind::UnsupportedOperator,
+                  "output \"" + output_ + "\" is a sequence of tensors; choose a tensor");
     lowered.output = builder_.plain(value(output_));
     splitActivation(lowered);
     lowered.warnings = warnings_;
@@ -256,6 +259,8 @@ class Lowering {
     for (size_t i = 0; i < in.size(); ++i) {
       present[i] = !node.in[i].empty();
       if (present[i]) in[i] = value(node.in[i]);
+      if (in[i].items && !row->sequences)
+        throw Error(ErrorKind::UnsupportedOperator, "its input is a sequence of tensors");
       const bool shapeOnly = node.op == "Shape" || node.op == "Size";
       if (row->grade == Grade::Fold && present[i] && !in[i].known() && !shapeOnly)
         throw Error(ErrorKind::UnsupportedOperator,

@@ -145,7 +145,16 @@ Results transpose(Call& c) {
   std::sort(sorted.begin(), sorted.end());
   if (sorted != identity(c.rank(0)))
     c.mismatch("perm " + show(perm) + " does not permute the axes of " + show(c.shape(0)));
-  return {c.b.transpose(c.in(0), perm)};
+  // A contraction that nothing else reads writes its result in the order that is asked for.
+  const Value& x = c.in(0);
+  if (!x.known() && c.onlyUse && c.b.graph[x.node].op == Op::Dot && x.perm == identity(c.rank(0))) {
+    const Node dot = c.b.graph[x.node];
+    const size_t out = dot.attr.labels.find("->") + 2;
+    std::string labels = dot.attr.labels;
+    for (size_t i = 0; i < perm.size(); ++i) labels[out + i] = dot.attr.labels[out + perm[i]];
+    return {c.b.wrap(c.b.graph.dot(dot.in[0], dot.in[1], labels))};
+  }
+  return {c.b.transpose(x, perm)};
 }
 
 Results squeeze(Call& c) {
@@ -200,18 +209,8 @@ Results concat(Call& c) {
   return {c.b.concat(xs, normalAxis(c.integer("axis", 1), c.rank(0)))};
 }
 
-Results split(Call& c) {
-  const int64_t axis = normalAxis(c.integer("axis", 0), c.rank(0));
+Results parts(Call& c, int64_t axis, const Axes& sizes) {
   const int64_t whole = c.shape(0)[axis];
-  Axes sizes;
-  if (auto given = c.setting("split", 1)) {
-    sizes = *given;
-  } else {
-    const auto parts = c.integer("num_outputs", static_cast<int64_t>(c.node.out.size()));
-    const int64_t each = (whole + parts - 1) / std::max<int64_t>(parts, 1);
-    for (int64_t i = 0; i < parts; ++i)
-      sizes.push_back(std::max<int64_t>(0, std::min(each, whole - i * each)));
-  }
   if (std::accumulate(sizes.begin(), sizes.end(), int64_t{0}) != whole)
     c.mismatch("parts " + show(sizes) + " do not add up to " + std::to_string(whole) +
                ", the length of axis " + std::to_string(axis));
@@ -222,6 +221,73 @@ Results split(Call& c) {
     start += size;
   }
   return results;
+}
+
+// Lengths of parts of `each`, the last one shorter where it does not divide.
+Axes evenly(int64_t whole, int64_t each, int64_t parts) {
+  Axes sizes;
+  for (int64_t i = 0; i < parts; ++i)
+    sizes.push_back(std::clamp<int64_t>(whole - i * each, 0, each));
+  return sizes;
+}
+
+Results split(Call& c) {
+  const int64_t axis = normalAxis(c.integer("axis", 0), c.rank(0));
+  if (auto given = c.setting("split", 1)) return parts(c, axis, *given);
+  const int64_t whole = c.shape(0)[axis];
+  const auto n =
+      std::max<int64_t>(c.integer("num_outputs", static_cast<int64_t>(c.node.out.size())), 1);
+  return parts(c, axis, evenly(whole, (whole + n - 1) / n, n));
+}
+
+// ---- sequences that the model takes apart again ------------------------------------------------
+
+Value sequence(Results items) {
+  Value value;
+  value.items = std::make_shared<const Results>(std::move(items));
+  return value;
+}
+
+const Results& itemsOf(Call& c) {
+  if (!c.in(0).items) c.mismatch("expected a sequence of tensors");
+  return *c.in(0).items;
+}
+
+Results splitToSequence(Call& c) {
+  const int64_t axis = normalAxis(c.integer("axis", 0), c.rank(0));
+  const int64_t whole = c.shape(0)[axis];
+  if (c.has(1) && c.rank(1) > 0) return {sequence(parts(c, axis, c.known(1)))};
+  const int64_t each = std::max<int64_t>(c.has(1) ? c.known(1).at(0) : 1, 1);
+  Results items = parts(c, axis, evenly(whole, each, (whole + each - 1) / each));
+  if (!c.has(1) && !c.integer("keepdims", 1))
+    for (Value& item : items) item = c.b.squeeze(item, {axis});
+  return {sequence(std::move(items))};
+}
+
+Results sequenceConstruct(Call& c) {
+  Results items;
+  for (size_t i = 0; i < c.inputs(); ++i) items.push_back(c.in(i));
+  return {sequence(std::move(items))};
+}
+
+Results sequenceAt(Call& c) {
+  const Results& items = itemsOf(c);
+  return {items[normalAxis(c.known(1).at(0), static_cast<int64_t>(items.size()))]};
+}
+
+Results sequenceLength(Call& c) {
+  return {Builder::number(static_cast<double>(itemsOf(c).size()), Type::Int)};
+}
+
+Results concatFromSequence(Call& c) {
+  Results items = itemsOf(c);
+  if (items.empty()) c.mismatch("an empty sequence");
+  const int64_t rank = c.b.rank(items[0]);
+  const bool adds = c.integer("new_axis", 0) != 0;
+  const int64_t axis = normalAxis(c.integer("axis", 0), rank + adds);
+  if (adds)
+    for (Value& item : items) item = c.b.unsqueeze(item, {axis});
+  return {c.b.concat(items, axis)};
 }
 
 Results slice(Call& c) {
@@ -284,6 +350,7 @@ Results spaceToDepth(Call& c) {
 
 const Operator kTable[] = {
     {.name = "Concat", .lower = concat},
+    {.name = "ConcatFromSequence", .lower = concatFromSequence, .since = 11, .sequences = true},
     {.name = "Constant",
      .lower = constant,
      .limits = "no strings, no sparse tensors",
@@ -294,11 +361,15 @@ const Operator kTable[] = {
     {.name = "Flatten", .lower = flatten},
     {.name = "Range", .grade = Grade::Fold, .lower = range, .since = 11},
     {.name = "Reshape", .lower = reshape, .limits = "a constant shape"},
+    {.name = "SequenceAt", .lower = sequenceAt, .since = 11, .sequences = true},
+    {.name = "SequenceConstruct", .lower = sequenceConstruct, .since = 11},
+    {.name = "SequenceLength", .lower = sequenceLength, .since = 11, .sequences = true},
     {.name = "Shape", .grade = Grade::Fold, .lower = shapeOf},
     {.name = "Size", .grade = Grade::Fold, .lower = sizeOf},
     {.name = "Slice", .lower = slice, .limits = "constant bounds"},
     {.name = "SpaceToDepth", .lower = spaceToDepth},
     {.name = "Split", .lower = split, .outputs = kAnyOutputs, .limits = "constant sizes"},
+    {.name = "SplitToSequence", .lower = splitToSequence, .since = 11, .limits = "constant sizes"},
     {.name = "Squeeze", .lower = squeeze},
     {.name = "Tile", .lower = tile, .limits = "constant repeats"},
     {.name = "Transpose", .lower = transpose},

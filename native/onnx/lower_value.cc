@@ -387,6 +387,24 @@ Value Builder::pow(const Value& x, const Value& exponent) {
         fold::zip(*x.host, *p.host, type(x), [](double a, double b) { return std::pow(a, b); }));
   if (p.known() && p.host->size() > 0 && isSplat(p, p.host->at(0)))
     return broadcast(pow(x, p.host->at(0)), broadcastShapes(shape(x), shape(p)));
+  // A known exponent with a few different numbers: each on its own elements. Elsewhere the base is
+  // 1, so that no infinite slope meets a zero.
+  std::vector<double> different;
+  if (p.known()) {
+    different = *p.host->values;
+    std::sort(different.begin(), different.end());
+    different.erase(std::unique(different.begin(), different.end()), different.end());
+  }
+  constexpr size_t kFew = 16;
+  if (!different.empty() && different.size() <= kFew) {
+    const Shape to = broadcastShapes(shape(x), shape(p));
+    Value y = broadcast(number(0), to);
+    for (double one : different) {
+      const Value here = binary(Op::Equal, p, number(one));
+      y = select(here, pow(select(here, x, number(1)), one), y);
+    }
+    return y;
+  }
   // A positive base is needed for anything else, as in PyTorch's derivative.
   return unary(Op::Exp, mul(p, unary(Op::Log, x)));
 }

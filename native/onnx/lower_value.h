@@ -23,6 +23,9 @@ struct Value {
   // map that made this value. Empty for other values. Both operands have shape [channels].
   std::function<Value(const Value& scale, const Value& shift)> rescaled;
 
+  // A sequence of tensors, for the operators that take one apart again; then nothing else is set.
+  std::shared_ptr<const std::vector<Value>> items;
+
   bool known() const { return host != nullptr; }
 };
 

@@ -28,6 +28,7 @@ struct Operator {
   Results (*lower)(Call&) = nullptr;
   int since = kOldestOpset, until = kNewestOpset;
   int outputs = 1;               // outputs that may be used
+  bool sequences = false;        // takes a sequence of tensors
   std::string_view limits = {};  // what of ONNX's definition is not taken, for people
   // The reason why this node is not taken, or "". Sees attributes only: shapes come later.
   std::string (*refuse)(const NodeDef& node) = nullptr;
