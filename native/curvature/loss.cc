@@ -312,6 +312,9 @@ class Builder {
   void crossEntropy() {
     const auto perm = classLast();
     Id z = g_.permute(z_, perm);
+    // Shifted by the row's maximum, which cancels: otherwise a small loss is the difference of two
+    // large numbers.
+    z = g_.sub(z, g_.unary(Op::StopGradient, g_.reduceMax(z, {-1})));
     Id t = classTargets(z);
     Id mass = g_.sum(t, {-1});
     loss_.total = totalOf(g_.sub(g_.mul(mass, g_.logSumExp(z)), g_.sum(g_.mul(t, z), {-1})));
