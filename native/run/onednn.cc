@@ -384,16 +384,28 @@ std::shared_ptr<const Conv> conv(ConvForm form, const ConvShape& s, bool sum) {
                 w.pad[0],
                 w.pad[1],
                 w.groups};
+  struct Entry {
+    std::once_flag once;
+    std::shared_ptr<const Conv> conv;
+  };
   static std::mutex mutex;
-  static auto* cache = new std::map<Key, std::shared_ptr<const Conv>>;
-  std::lock_guard lock(mutex);
-  caller();  // kernels are generated for the number of threads of the moment
-  auto [entry, isNew] = cache->try_emplace(key);
-  if (isNew) {
-    auto made = std::make_shared<const Conv>(form, s, sums);
-    if (made->usable()) entry->second = std::move(made);
+  static auto* cache = new std::map<Key, Entry>;
+  Entry* entry;
+  {
+    std::lock_guard lock(mutex);
+    entry = &(*cache)[key];  // map entries stay where they are
   }
-  return entry->second;
+  // Different primitives may be made at once.
+  std::call_once(entry->once, [&] {
+    caller();  // kernels are generated for the number of threads of the moment
+    try {
+      auto made = std::make_shared<const Conv>(form, s, sums);
+      if (made->usable()) entry->conv = std::move(made);
+    } catch (const Error&) {
+      // What oneDNN cannot make is done without it.
+    }
+  });
+  return entry->conv;
 }
 
 bool sums(const Conv& conv) { return conv.sums(); }

@@ -173,6 +173,46 @@ TEST_CASE("sizes that do not fit are refused") {
       Error);
 }
 
+TEST_CASE("threads that plan and run at once") {
+  openblas_set_num_threads(1);
+  std::vector<std::thread> threads;
+  std::vector<int> failures(4);
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([t, &failures] {
+      std::mt19937 generator(static_cast<uint32_t>(t));
+      for (int64_t c = 8; c < 14; ++c) {
+        const ConvShape s = sized(2, 6, 7, c, 9, {{3, 3}, {1, 1}, {1, 1}, {1, 1}, 1}, 1);
+        const auto drawn = draw(sizeX(s) + sizeW(s), generator);
+        const std::vector<float> values(drawn.begin(), drawn.end());
+        std::vector<float> out[2];
+        for (ConvEngine engine : {ConvEngine::Auto, ConvEngine::Im2col}) {
+          const ConvPlan plan =
+              planConv(ConvForm::Forward, s, Lead::None, 1, Precision::F32, false, engine);
+          std::vector<float> scratch(static_cast<size_t>(scratchBytes(plan)) / 4 + 32);
+          float* aligned = reinterpret_cast<float*>(
+              (reinterpret_cast<uintptr_t>(scratch.data()) + 63) / 64 * 64);
+          auto& y = out[engine == ConvEngine::Auto ? 0 : 1];
+          y.resize(static_cast<size_t>(sizeY(s)));
+          runConv<float>(plan, values.data(), values.data() + sizeX(s), y.data(), false, aligned);
+        }
+        for (size_t i = 0; i < out[0].size(); ++i)
+          failures[t] += !(std::abs(out[0][i] - out[1][i]) < 1e-4f);
+      }
+    });
+  for (auto& thread : threads) thread.join();
+  CHECK(failures == std::vector<int>(4));
+}
+
+TEST_CASE("oneDNN says what it is or why it is not used") {
+  CHECK(onednn::available() == onednn::refusal().empty());
+  if (onednn::available()) CHECK(onednn::version().substr(0, 2) == "2.");
+  const ConvShape s = sized(2, 8, 8, 16, 16, {{3, 3}, {1, 1}, {1, 1}, {1, 1}, 1}, 1);
+  const auto plan = planConv(ConvForm::Forward, s, Lead::None, 1, Precision::F32, false);
+  CHECK(std::string(plan.name()) == (onednn::available() ? "oneDNN" : "im2col"));
+  const auto exact = planConv(ConvForm::Forward, s, Lead::None, 1, Precision::F64, false);
+  CHECK(std::string(exact.name()) == "im2col");
+}
+
 TEST_CASE("threads that run one plan get the same bits") {
   openblas_set_num_threads(1);
   std::mt19937 generator(3);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "run/kernels/blocked.h"
 #include "run/kernels/dot.h"
 
 extern "C" void openblas_set_num_threads(int);
@@ -202,6 +203,42 @@ TEST_CASE("matrices at and around the block sizes of the kernels") {
       check<float>(c);
       check<double>(c);
     }
+}
+
+template <class T>
+void checkBlocked(std::mt19937& generator) {
+  const auto below = [&](int64_t n) {
+    return static_cast<int64_t>(generator() % static_cast<uint64_t>(n));
+  };
+  const int64_t m = 1 + below(40), n = 1 + below(generator() % 4 ? 120 : 700);
+  const int64_t k = 1 + below(generator() % 4 ? 60 : 420);
+  const bool transA = below(2), transB = below(2), accumulate = below(2);
+  const int64_t lda = (transA ? m : k) + below(3), ldb = (transB ? k : n) + below(3);
+  const int64_t ldc = n + below(3);
+  const auto a = draw<T>(lda * (transA ? k : m), 1), b = draw<T>(ldb * (transB ? n : k), 2);
+  const auto start = draw<T>(m * ldc, 3);
+  auto c = start;
+  blockedGemm(m, n, k, a.data(), transA ? 1 : lda, transA ? lda : 1, b.data(), transB ? 1 : ldb,
+              transB ? ldb : 1, c.data(), ldc, accumulate);
+  double worst = 0;
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = 0; j < ldc; ++j) {
+      double sum = accumulate || j >= n ? start[i * ldc + j] : 0;
+      for (int64_t p = 0; j < n && p < k; ++p)
+        sum += static_cast<double>(a[transA ? p * lda + i : i * lda + p]) *
+               b[transB ? j * ldb + p : p * ldb + j];
+      worst = std::max(worst, std::abs(c[i * ldc + j] - sum));
+    }
+  CHECK(worst <= (sizeof(T) == 4 ? 3e-6 : 6e-15) * std::sqrt(static_cast<double>(k) + 1));
+}
+
+TEST_CASE("our own matrix product, with gaps between rows, touches nothing else") {
+  if (!hasBlockedGemm()) return;
+  std::mt19937 generator(13);
+  for (int round = 0; round < 150; ++round) {
+    checkBlocked<float>(generator);
+    checkBlocked<double>(generator);
+  }
 }
 
 TEST_CASE("an empty sum is zero and an empty result is left alone") {
