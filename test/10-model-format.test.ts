@@ -432,6 +432,12 @@ describe("graphs", () => {
     expect(await refusal(modelBytes({ inputs: [sequence] }))).toContain("got a sequence");
   });
 
+  test("inputs of impossible lengths", async () => {
+    expect(await refusal(modelBytes({ inputs: [value("x", [4, 2 ** 62])] }))).toContain(
+      "the shape of input x has a length of 4611686018427387904",
+    );
+  });
+
   test("inputs of an unknown rank", async () => {
     const model = await loadModel(modelBytes({ inputs: [value("x", null)] }));
     expect(model.inputs[0]!.shape).toBeNull();

@@ -160,6 +160,8 @@ class Decoder {
     for (const { value: length } of shape.dim) {
       // Some exporters write 0 or -1 for a free length.
       const fixed = length.case === "dimValue" && length.value > 0n;
+      if (fixed && !Number.isSafeInteger(Number(length.value)))
+        this.fail(`the shape of ${what} ${value.name} has a length of ${length.value}`);
       dims.push(fixed ? Number(length.value) : -1);
       dimNames.push(length.case === "dimParam" ? length.value : "");
     }

@@ -62,7 +62,7 @@ export async function readFileBytes(path: string): Promise<Uint8Array> {
         `${path}: expected at most ${constants.MAX_LENGTH} bytes, got ${info.size}; ` +
           "export the model with external data",
       );
-    const bytes = new Uint8Array(info.size);
+    const bytes = Buffer.allocUnsafeSlow(info.size);
     const file = await open(path, "r");
     try {
       // One read takes at most 2 GiB.
