@@ -237,6 +237,7 @@ export interface NativeRunOptions {
   batch?: number | undefined;
   /** Bytes; 0: what is available. */
   maxMemory?: number | undefined;
+  keepLinearisation?: boolean | undefined;
 }
 
 export interface NativeOperatorOptions extends NativeRunOptions {

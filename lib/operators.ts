@@ -39,6 +39,12 @@ export interface RunOptions {
   batch?: number | undefined;
   /** Bytes of working memory. Default: what is available. */
   maxMemory?: number | undefined;
+  /**
+   * Keep the linearisation of as many micro-batches as memory allows from one product to the next
+   * (default true). It saves two of eight matrix products a layer; without it a product needs the
+   * memory of one micro-batch a thread.
+   */
+  keepLinearisation?: boolean | undefined;
 }
 
 export interface OperatorOptions extends RunOptions {
@@ -68,6 +74,7 @@ const RUN_OPTIONS: { [K in keyof Required<RunOptions>]: Check } = {
   threads: check.positiveInteger,
   batch: check.positiveInteger,
   maxMemory: check.positiveInteger,
+  keepLinearisation: check.boolean,
 };
 
 const globs: Check = {
@@ -466,8 +473,8 @@ const EVALUATE_OPTIONS: { [K in keyof Required<EvaluateOptions>]: Check } = {
 };
 
 function runOptions(options: RunOptions): NativeRunOptions {
-  const { precision, threads, batch, maxMemory } = options;
-  return { precision, threads, batch, maxMemory };
+  const { precision, threads, batch, maxMemory, keepLinearisation } = options;
+  return { precision, threads, batch, maxMemory, keepLinearisation };
 }
 
 /**

@@ -51,6 +51,7 @@ void readRunOptions(const Options& given, RunOptions& options) {
   options.threads = static_cast<int>(given.integer("threads", 0));
   options.batch = given.integer("batch", 0);
   options.maxMemory = given.integer("maxMemory", 0);
+  options.keepLinearisation = given.boolean("keepLinearisation", true);
 }
 
 // The same problem at parameters + step * direction, kept in float64.

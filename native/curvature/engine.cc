@@ -137,7 +137,7 @@ void Engine::planMemory() {
       while (directionsAtMost_ > 1 && need + (directionsAtMost_ - 1) * (wider - need) > budget_ / 2)
         directionsAtMost_ /= 2;
       const int64_t left = budget_ - need - std::max<int64_t>(0, directionsAtMost_ - 1) * (wider - need);
-      keptAtMost_ = v.hasTangent() && v.bytes(Space::Residual) > 0
+      keptAtMost_ = options_.keepLinearisation && v.hasTangent() && v.bytes(Space::Residual) > 0
                         ? std::clamp<int64_t>(left / v.bytes(Space::Residual), 0, microBatches_)
                         : 0;
       return;

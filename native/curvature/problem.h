@@ -43,6 +43,7 @@ struct RunOptions {
   int threads = 0;          // 0: all cores of the machine
   int64_t batch = 0;        // samples a micro-batch; 0: from model, shapes and precision
   int64_t maxMemory = 0;    // bytes for linearisation and work space; 0: what is available
+  bool keepLinearisation = true;  // from one product to the next, as far as memory allows
 };
 
 struct OperatorOptions : RunOptions {
