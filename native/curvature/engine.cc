@@ -24,11 +24,6 @@ struct Engine::Variant {
   }
 };
 
-// One thread's own memory.
-struct Engine::Worker {
-  Buffer work, residual, scratch;
-};
-
 namespace {
 
 constexpr Space kShared[] = {Space::Constant, Space::Global, Space::Direction, Space::Collected};
@@ -220,19 +215,19 @@ Engine::Variant& Engine::variant(const Rows& rows, int64_t directions) {
 
 // ---- running -------------------------------------------------------------------------------------
 
-// All micro-batches; returns the totals.
 template <class T>
-std::vector<double> Engine::sweep(Variant& main, Variant* tail, Task& task) {
+void Engine::sweep(Variant& main, Variant* tail, Task& task) {
   const int64_t elements = main.program.sumElements;
   const int64_t chunk = chunkOf(main);
   const int64_t chunks = (microBatches_ + chunk - 1) / chunk;
   // Several chunks wait for one pass of additions, each in its own partial sums.
   const int64_t wave = std::min<int64_t>(chunks, 2 * workers_);
 
-  std::vector<Worker> workers(static_cast<size_t>(workers_));
-  std::vector<Buffer> partials(static_cast<size_t>(wave));
-  for (Buffer& partial : partials) partial = Buffer(main.bytes(Space::Partial));
-  std::vector<double> totals(static_cast<size_t>(elements), 0.0);
+  workspaces_.resize(static_cast<size_t>(workers_));
+  if (partials_.size() < static_cast<size_t>(wave)) partials_.resize(static_cast<size_t>(wave));
+  for (int64_t c = 0; c < wave; ++c)
+    ensure(partials_[static_cast<size_t>(c)], main.bytes(Space::Partial));
+  totals_.assign(static_cast<size_t>(elements), 0.0);
 
   // Programs of one micro-batch size share their residuals whatever their number of directions.
   const bool keeps = main.hasTangent();
@@ -274,38 +269,36 @@ std::vector<double> Engine::sweep(Variant& main, Variant* tail, Task& task) {
   for (int64_t first = 0; first < chunks; first += wave) {
     const int64_t here = std::min(wave, chunks - first);
     parallel(workers_, here, [&](int worker, int64_t c) {
-      Buffer& partial = partials[static_cast<size_t>(c)];
-      if (partial.bytes()) std::memset(partial.data(), 0, static_cast<size_t>(partial.bytes()));
+      const Buffer& partial = partials_[static_cast<size_t>(c)];
+      if (partial.bytes())
+        std::memset(partial.data(), 0, static_cast<size_t>(main.bytes(Space::Partial)));
       const int64_t begin = (first + c) * chunk, end = std::min(begin + chunk, microBatches_);
       for (int64_t m = begin; m < end; ++m)
-        runOne(workers[static_cast<size_t>(worker)], m, partial.data());
+        runOne(workspaces_[static_cast<size_t>(worker)], m, partial.data());
     });
     // Chunk by chunk in index order for every element, whoever adds it.
     constexpr int64_t kRun = 1 << 15;
     parallel(workers_, (elements + kRun - 1) / kRun, [&](int, int64_t r) {
       const int64_t from = r * kRun, to = std::min(elements, from + kRun);
       for (int64_t c = 0; c < here; ++c) {
-        const T* partial = partials[static_cast<size_t>(c)].template as<T>();
-        for (int64_t i = from; i < to; ++i) totals[static_cast<size_t>(i)] += partial[i];
+        const T* partial = partials_[static_cast<size_t>(c)].template as<T>();
+        double* total = totals_.data();
+        for (int64_t i = from; i < to; ++i) total[i] += partial[i];
       }
     });
   }
 
-  int64_t bytes = static_cast<int64_t>(totals.size() * sizeof(double));
-  for (const Buffer& b : partials) bytes += b.bytes();
-  for (const Worker& w : workers) bytes += w.work.bytes() + w.residual.bytes() + w.scratch.bytes();
-  peakBytes_ = std::max(peakBytes_, bytes + heldBytes());
-  return totals;
+  peakBytes_ = std::max(peakBytes_, heldBytes());
 }
 
 // Scaled totals to their places, then what follows from them.
 template <class T>
-void Engine::finish(Variant& main, const std::vector<double>& totals, double scale) {
+void Engine::finish(Variant& main, double scale) {
   Buffer& collected = main.shared[static_cast<int>(Space::Collected)];
   for (const Sum& sum : main.program.sums) {
     T* to = reinterpret_cast<T*>(collected.data() + sum.collected.offset);
     for (int64_t i = 0; i < sum.size; ++i)
-      to[i] = static_cast<T>(totals[static_cast<size_t>(sum.offset + i)] * scale);
+      to[i] = static_cast<T>(totals_[static_cast<size_t>(sum.offset + i)] * scale);
   }
   Frame frame;
   for (Space space : kShared)
@@ -342,7 +335,8 @@ void Engine::block(const T* x, T* y, int64_t width, double scale, Task& task) {
     v->executor->run(Stage::Direction, frame);
   }
 
-  finish<T>(main, sweep<T>(main, tail, task), scale);
+  sweep<T>(main, tail, task);
+  finish<T>(main, scale);
 
   size_t next = 0;
   for (size_t i = 0; i < main.product.outputs.size(); ++i) {
@@ -388,11 +382,13 @@ std::vector<std::vector<double>> Engine::totals(Task& task) {
   Variant& main = mainVariant(0);
   Variant* tail = tailVariant(0);
   const bool f32 = options_.precision == Precision::F32;
-  std::vector<double> sums = f32 ? sweep<float>(main, tail, task) : sweep<double>(main, tail, task);
-  if (f32)
-    finish<float>(main, sums, 1);
-  else
-    finish<double>(main, sums, 1);
+  if (f32) {
+    sweep<float>(main, tail, task);
+    finish<float>(main, 1);
+  } else {
+    sweep<double>(main, tail, task);
+    finish<double>(main, 1);
+  }
   std::vector<std::vector<double>> out;
   size_t next = 0;
   for (Id id : main.product.outputs) {
@@ -407,7 +403,7 @@ std::vector<std::vector<double>> Engine::totals(Task& task) {
     const std::byte* from = main.shared[static_cast<int>(place.space)].data() + place.offset;
     for (int64_t i = 0; i < n; ++i)
       out.back().push_back(
-          sum != main.program.sums.end() ? sums[static_cast<size_t>(sum->offset + i)]
+          sum != main.program.sums.end() ? totals_[static_cast<size_t>(sum->offset + i)]
           : f32 ? static_cast<double>(reinterpret_cast<const float*>(from)[i])
                 : reinterpret_cast<const double*>(from)[i]);
   }
@@ -450,6 +446,10 @@ int64_t Engine::heldBytes() const {
     if (v)
       for (Space space : kShared) bytes += v->shared[static_cast<int>(space)].bytes();
   for (const Buffer& kept : kept_) bytes += kept.bytes();
+  for (const Buffer& partial : partials_) bytes += partial.bytes();
+  for (const Worker& w : workspaces_)
+    bytes += w.work.bytes() + w.residual.bytes() + w.scratch.bytes();
+  bytes += static_cast<int64_t>(totals_.capacity() * sizeof(double));
   return bytes;
 }
 

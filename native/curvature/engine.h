@@ -49,16 +49,18 @@ class Engine : public Feed {
 
  private:
   struct Variant;
-  struct Worker;
+  struct Worker {  // one thread's own memory
+    Buffer work, residual, scratch;
+  };
 
   template <class T>
   void productAs(const T* x, T* y, int64_t count, double scale, Task& task);
   template <class T>
   void block(const T* x, T* y, int64_t width, double scale, Task& task);
   template <class T>
-  std::vector<double> sweep(Variant& main, Variant* tail, Task& task);
+  void sweep(Variant& main, Variant* tail, Task& task);  // leaves the sums in totals_
   template <class T>
-  void finish(Variant& main, const std::vector<double>& totals, double scale);
+  void finish(Variant& main, double scale);
 
   Variant& variant(const Rows& rows, int64_t directions);
   Variant& mainVariant(int64_t directions) { return variant({batch_, batch_}, directions); }
@@ -79,6 +81,10 @@ class Engine : public Feed {
   int64_t budget_ = 0;
   std::map<std::array<int64_t, 3>, std::unique_ptr<Variant>> variants_;  // rows, valid, directions
   std::vector<const Array*> slots_;
+  // Work space, kept from one product to the next so that pages are touched once.
+  std::vector<Worker> workspaces_;
+  std::vector<Buffer> partials_;
+  std::vector<double> totals_;
   // Kept linearisations, by micro-batch; of programs with the same residual layout.
   std::vector<Buffer> kept_;
   std::vector<char> filled_;
