@@ -249,6 +249,18 @@ TEST_CASE("pooling windows of any kind") {
   }
 }
 
+TEST_CASE("windows side by side on few channels, as pooling layers have them") {
+  for (int64_t channels : {1, 6, 15, 16})
+    for (int64_t size : {8, 9, 28})
+      for (int64_t kernel : {1, 2, 3})
+        for (int64_t stride : {2, 3}) {
+          checkWindow<float>(sized(2, size, size + 1, channels,
+                                   {{kernel, kernel}, {stride, stride}, {1, 1}, {0, 0}, 1}, 0));
+          checkWindow<double>(
+              sized(2, size + 1, size, channels, {{kernel, 2}, {stride, 2}, {1, 1}, {0, 0}, 1}, 0));
+        }
+}
+
 TEST_CASE("argmax of infinities and NaN stays inside the window") {
   const WindowShape s = sized(1, 3, 3, 2, {{3, 3}, {1, 1}, {1, 1}, {1, 1}, 1}, 1);
   std::vector<float> x(18, -std::numeric_limits<float>::infinity());

@@ -15,13 +15,11 @@ constexpr int64_t kColumns = 256;  // at once
 constexpr int64_t kBlock = 64;     // terms added one after the other
 constexpr int kLevels = 4;         // 64^4 terms and more; the last level takes what comes
 
-struct Max {
-  template <class V>
-  EIGENSCOPE_INLINE static V join(const V& a, const V& b) {
-    // NaN stays: the comparison with one is false.
-    return (b <= a) ? a : (b == b ? (a == a ? b : a) : b);
-  }
-};
+// NaN wins, and stays: nothing is larger than it.
+template <class T>
+EIGENSCOPE_INLINE T larger(T best, T x) {
+  return (x > best) | (x != x) ? x : best;
+}
 
 // A sum kept as partial sums of 1, 64, 64^2, ... terms, so that errors grow with the logarithm.
 template <class V>
@@ -104,22 +102,25 @@ EIGENSCOPE_INLINE T sumRun(const T* x, int64_t n) {
 
 template <class T>
 EIGENSCOPE_INLINE T maxRun(const T* x, int64_t n) {
-  using V = simd::Vector<T>;
-  constexpr int64_t kLanes = simd::kLanes<T>;
+  constexpr int64_t kLanes = 16;
   T best = x[0];
   int64_t i = 0;
   if (n >= kLanes) {
-    V all = simd::load(x);
-    for (i = kLanes; i + kLanes <= n; i += kLanes) all = Max::join(all, simd::load(x + i));
-    for (int64_t j = 0; j < kLanes; ++j) best = Max::join(best, all[j]);
+    T lanes[kLanes];
+    for (int64_t j = 0; j < kLanes; ++j) lanes[j] = x[j];
+    for (i = kLanes; i + kLanes <= n; i += kLanes)
+      for (int64_t j = 0; j < kLanes; ++j) lanes[j] = larger(lanes[j], x[i + j]);
+    for (int64_t half = kLanes / 2; half > 0; half /= 2)
+      for (int64_t j = 0; j < half; ++j) lanes[j] = larger(lanes[j], lanes[j + half]);
+    best = lanes[0];
   }
-  for (; i < n; ++i) best = Max::join(best, x[i]);
+  for (; i < n; ++i) best = larger(best, x[i]);
   return best;
 }
 
 // Column sums of `rows` rows of n <= kColumns that lie as the reduced axes say.
 template <class T>
-EIGENSCOPE_INLINE void sumColumns(Odometer rows, const T* x, int64_t n, T* sums) {
+EIGENSCOPE_INLINE void sumColumnsOf(Odometer rows, const T* x, int64_t n, T* sums) {
   T level[kLevels][kColumns];
   int64_t held[kLevels] = {};
   for (int l = 0; l < kLevels; ++l)
@@ -141,12 +142,19 @@ EIGENSCOPE_INLINE void sumColumns(Odometer rows, const T* x, int64_t n, T* sums)
     sums[j] = ((level[0][j] + level[1][j]) + level[2][j]) + level[3][j];
 }
 
+EIGENSCOPE_SIMD void sumColumns(const Odometer& rows, const float* x, int64_t n, float* sums) {
+  sumColumnsOf(rows, x, n, sums);
+}
+EIGENSCOPE_SIMD void sumColumns(const Odometer& rows, const double* x, int64_t n, double* sums) {
+  sumColumnsOf(rows, x, n, sums);
+}
+
 template <class T>
 EIGENSCOPE_INLINE void maxColumns(Odometer rows, const T* x, int64_t n, T* best) {
   for (int64_t j = 0; j < n; ++j) best[j] = x[j];
   while (rows.next()) {
     const T* row = x + rows.from;
-    for (int64_t j = 0; j < n; ++j) best[j] = Max::join(best[j], row[j]);
+    for (int64_t j = 0; j < n; ++j) best[j] = larger(best[j], row[j]);
   }
 }
 
@@ -160,7 +168,7 @@ EIGENSCOPE_INLINE void sumNarrow(const ReducePlan& plan, const T* x, int64_t n, 
   std::copy(plan.reduced.begin(), plan.reduced.end(), axes);
   axes[plan.reduced.size() - 1] = {wide, together * n, 0};
   T lanes[kColumns];
-  sumColumns<T>({axes, plan.reduced.size()}, x, together * n, lanes);
+  sumColumns({axes, plan.reduced.size()}, x, together * n, lanes);
   for (int64_t width = together; width > 1; width = (width + 1) / 2) {
     const int64_t half = (width + 1) / 2;
     for (int64_t j = 0; j < (width - half) * n; ++j) lanes[j] += lanes[half * n + j];
@@ -168,7 +176,7 @@ EIGENSCOPE_INLINE void sumNarrow(const ReducePlan& plan, const T* x, int64_t n, 
   for (int64_t j = 0; j < n; ++j) sums[j] = lanes[j];
   if (const int64_t rest = inner.size - wide * together; rest > 0) {
     axes[plan.reduced.size() - 1] = {rest, n, 0};
-    sumColumns<T>({axes, plan.reduced.size()}, x + wide * together * n, n, lanes);
+    sumColumns({axes, plan.reduced.size()}, x + wide * together * n, n, lanes);
     for (int64_t j = 0; j < n; ++j) sums[j] += lanes[j];
   }
 }
@@ -209,7 +217,7 @@ EIGENSCOPE_INLINE void sumAll(const ReducePlan& plan, const T* x, T* out, bool a
       if (narrow)
         sumNarrow(plan, x + kept.from, n, sums);
       else
-        sumColumns<T>({plan.reduced.data(), plan.reduced.size()}, x + kept.from + j, columns, sums);
+        sumColumns({plan.reduced.data(), plan.reduced.size()}, x + kept.from + j, columns, sums);
       T* to = out + kept.to + j;
       if (accumulate)
         for (int64_t c = 0; c < columns; ++c) to[c] += sums[c];
@@ -227,7 +235,7 @@ EIGENSCOPE_INLINE void maxAll(const ReducePlan& plan, const T* x, T* out) {
     do {
       Odometer rows{plan.reduced.data(), plan.reduced.size() - 1};
       T best = maxRun(x + kept.from, inner.size);
-      while (rows.next()) best = Max::join(best, maxRun(x + kept.from + rows.from, inner.size));
+      while (rows.next()) best = larger(best, maxRun(x + kept.from + rows.from, inner.size));
       out[kept.to] = best;
     } while (kept.next());
     return;
@@ -236,24 +244,15 @@ EIGENSCOPE_INLINE void maxAll(const ReducePlan& plan, const T* x, T* out) {
   Odometer kept{plan.kept.data(), plan.kept.empty() ? 0 : plan.kept.size() - 1};
   do {
     for (int64_t j = 0; j < n; j += kColumns)
-      maxColumns<T>({plan.reduced.data(), plan.reduced.size()}, x + kept.from + j,
-                    std::min(kColumns, n - j), out + kept.to + j);
+      maxColumns({plan.reduced.data(), plan.reduced.size()}, x + kept.from + j,
+                 std::min(kColumns, n - j), out + kept.to + j);
   } while (kept.next());
 }
 
-// values[i] = exp(values[i] - shift)
+// values[i] = exp(x[i] - shift)
 template <class T>
 EIGENSCOPE_INLINE void exponentials(const T* x, T shift, int64_t n, T* values) {
-  constexpr int64_t kLanes = simd::kLanes<T>;
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
-    simd::store(values + i, simd::exp<T>(simd::load(x + i) - shift));
-  if (i < n) {
-    T rest[kLanes] = {};
-    for (int64_t j = i; j < n; ++j) rest[j - i] = x[j] - shift;
-    simd::store(rest, simd::exp<T>(simd::load(rest)));
-    for (int64_t j = i; j < n; ++j) values[j] = rest[j - i];
-  }
+  for (int64_t i = 0; i < n; ++i) values[i] = simd::exp(x[i] - shift);
 }
 
 template <class T>

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 // Hot functions are compiled once for each level of x86-64 and chosen when the program is loaded.
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
@@ -17,6 +19,7 @@
 namespace eigenscope::simd {
 
 // 64 bytes, whatever the machine: narrower ones split it, so that sums have one order everywhere.
+// For sums and products only: comparisons of such vectors become scalar code in GCC 12.
 template <class T>
 struct Pack {
   static constexpr int64_t kLanes = 64 / sizeof(T);
@@ -67,36 +70,28 @@ struct Exp<double> {
       1.0 / 5040,       1.0 / 720,       1.0 / 120,      1.0 / 24,      1.0 / 6,      0.5};
 };
 
-// exp of 64 bytes of numbers to 2 ulp: x = n ln 2 + r with |r| <= ln 2 / 2, and the Taylor series
-// of r. Below the smallest normal number it is 0; NaN stays NaN.
+// exp to 2 ulp, without branches so that loops of it become vectors: x = n ln 2 + r with
+// |r| <= ln 2 / 2, and the Taylor series of r. Below the smallest normal number it is 0; NaN stays.
 template <class T>
-EIGENSCOPE_INLINE Vector<T> exp(const Vector<T>& given) {
+EIGENSCOPE_INLINE T exp(T given) {
   using E = Exp<T>;
-  typedef typename E::Int Ints __attribute__((vector_size(64)));
-  Vector<T> x = given < E::low ? (Vector<T>{} + E::low) : given;
-  x = x > E::high ? (Vector<T>{} + E::high) : x;
-  const Vector<T> shifted = x * T(1.44269504088896340736) + E::magic;
-  const Vector<T> n = shifted - E::magic;
-  const Vector<T> r = (x - n * E::ln2High) - n * E::ln2Low;
-  Vector<T> p = Vector<T>{} + E::terms[0];
+  using Int = typename E::Int;
+  T x = given < E::low ? E::low : given;
+  x = x > E::high ? E::high : x;
+  const T shifted = x * T(1.44269504088896340736) + E::magic;
+  const T n = shifted - E::magic;
+  const T r = (x - n * E::ln2High) - n * E::ln2Low;
+  T p = E::terms[0];
   for (size_t i = 1; i < sizeof E::terms / sizeof(T); ++i) p = p * r + E::terms[i];
   p = (p * r) * r + r + T(1);
   // 2^n in two factors, as n may be one over the largest exponent.
-  Ints bits;
-  std::memcpy(&bits, &shifted, sizeof bits);
-  Ints base;
-  const Vector<T> magic = Vector<T>{} + E::magic;
-  std::memcpy(&base, &magic, sizeof base);
-  const Ints whole = bits - base, half = whole >> 1, rest = whole - half;
-  const Ints bias = Ints{} + ((typename E::Int(1) << (sizeof(T) * 8 - E::mantissa - 2)) - 1);
-  Vector<T> f, g;
-  const Ints fBits = (half + bias) << E::mantissa, gBits = (rest + bias) << E::mantissa;
-  std::memcpy(&f, &fBits, sizeof f);
-  std::memcpy(&g, &gBits, sizeof g);
-  Vector<T> result = (p * f) * g;
-  result = given < E::low ? Vector<T>{} : result;
-  result = given > E::high ? (Vector<T>{} + __builtin_inf()) : result;
-  return given == given ? result : given;
+  const Int whole = std::bit_cast<Int>(shifted) - std::bit_cast<Int>(E::magic);
+  const Int half = whole >> 1, rest = whole - half;
+  constexpr Int bias = (Int(1) << (sizeof(T) * 8 - E::mantissa - 2)) - 1;
+  T result = (p * std::bit_cast<T>((half + bias) << E::mantissa)) *
+             std::bit_cast<T>((rest + bias) << E::mantissa);
+  result = given < E::low ? T(0) : result;
+  return given > E::high ? std::numeric_limits<T>::infinity() : result;
 }
 
 }  // namespace eigenscope::simd
