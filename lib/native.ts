@@ -4,6 +4,7 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { isMainThread } from "node:worker_threads";
 import { EigenscopeError, type ErrorKind, errorClasses } from "./errors";
 
 // ---- models ---------------------------------------------------------------------------------
@@ -371,6 +372,8 @@ interface NativeOperators {
 
 /** Everything that the addon exports. */
 export interface Native extends NativeModels, NativeDataSets, NativeOperators {
+  /** Stops every call of the process, for its exit. */
+  stopBeforeExit(): void;
   setErrorClasses(classes: Record<ErrorKind, new (message: string) => EigenscopeError>): void;
 }
 
@@ -422,6 +425,7 @@ export function native(): Native {
     throw notFound(root, cause);
   }
   addon.setErrorClasses(errorClasses());
+  if (isMainThread) process.on("exit", () => addon.stopBeforeExit());
   loaded = addon;
   return addon;
 }

@@ -11,13 +11,16 @@
 // Each file of this folder adds its functions and classes to the addon.
 static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   using namespace eigenscope::binding;
-  prepareProcess();
+  keepLoaded();
   eigenscope::useSingleThreadedBlas();
   exportCommon(env, exports);
   exportModel(env, exports);
   exportData(env, exports);
   exportProblem(env, exports);
   exportOperator(env, exports);
+  exports.Set("stopBeforeExit",
+              Napi::Function::New(
+                  env, [](const Napi::CallbackInfo&) { stopBeforeExit(); }, "stopBeforeExit"));
   return exports;
 }
 

@@ -20,10 +20,13 @@ struct Running {
   std::mutex mutex;
   std::condition_variable changed;
   uint64_t next = 1;
+  bool ending = false;
   std::unordered_map<uint64_t, std::function<void()>> cancels;
 
+  // 0 when the process is ending.
   uint64_t add(std::function<void()> cancel) {
     std::lock_guard lock(mutex);
+    if (ending) return 0;
     cancels.emplace(next, std::move(cancel));
     return next++;
   }
@@ -38,37 +41,36 @@ Running& running() {
   return *instance;
 }
 
-// process.exit() destroys the state of C and C++ libraries; a thread inside BLAS would then crash.
-// Calls are told to stop; where one does not within a moment, the process ends here, with the
-// status it was to have.
-[[maybe_unused]] void stopBeforeExit(int status, void*) {
-  Running& all = running();
-  std::unique_lock lock(all.mutex);
-  if (all.cancels.empty()) return;
-  for (auto& [id, cancel] : all.cancels) cancel();
-  if (all.changed.wait_for(lock, std::chrono::milliseconds(50),
-                           [&] { return all.cancels.empty(); }))
-    return;
-  std::fflush(nullptr);
-  _exit(status);
-}
-
 }  // namespace
 
-void prepareProcess() {
+void keepLoaded() {
   static const bool once = [] {
-    // A worker that ends unloads the addons it loaded; threads of the core stay.
     Dl_info self;
-    if (dladdr(reinterpret_cast<void*>(&prepareProcess), &self) != 0 && self.dli_fname != nullptr)
+    if (dladdr(reinterpret_cast<void*>(&keepLoaded), &self) != 0 && self.dli_fname != nullptr)
       dlopen(self.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
-#ifdef __GLIBC__
-    on_exit(stopBeforeExit, nullptr);
-#else
-    std::atexit([] { stopBeforeExit(EXIT_FAILURE, nullptr); });
-#endif
     return true;
   }();
   (void)once;
+}
+
+void stopBeforeExit() {
+  Running& all = running();
+  std::unique_lock lock(all.mutex);
+  all.ending = true;
+  for (auto& [id, cancel] : all.cancels) cancel();
+  const auto done = [&] { return all.cancels.empty(); };
+  if (all.changed.wait_for(lock, std::chrono::milliseconds(50), done)) return;
+#ifdef __GLIBC__
+  // Registered last, so it runs before anything is destroyed.
+  on_exit(
+      [](int status, void*) {
+        std::fflush(nullptr);
+        _exit(status);
+      },
+      nullptr);
+#else
+  all.changed.wait(lock, done);
+#endif
 }
 
 Held::~Held() {
@@ -188,6 +190,7 @@ void Mailbox::leave() {
 
 uint64_t Mailbox::begin(std::function<void()> cancel) {
   const uint64_t id = running().add(cancel);
+  if (id == 0) return 0;
   std::lock_guard lock(mutex_);
   if (closed_) {
     running().remove(id);

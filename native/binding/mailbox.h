@@ -81,8 +81,13 @@ class Mailbox : public std::enable_shared_from_this<Mailbox> {
   std::unordered_map<uint64_t, std::function<void()>> threads_;
 };
 
-// Called when the addon is loaded: keeps its code in memory for as long as the process lives, and
-// makes process.exit() safe while calls are under way.
-void prepareProcess();
+// Called when the addon is loaded: a worker that ends unloads the addons it loaded, but threads of
+// the core stay, so its code must.
+void keepLoaded();
+
+// Called before process.exit() and its like destroy the state of C and C++ libraries, under threads
+// that use it: tells every call to stop. Where one does not within a moment, the process ends with
+// its status but without that destruction.
+void stopBeforeExit();
 
 }  // namespace eigenscope::binding
