@@ -185,7 +185,7 @@ class Lowering {
     for (const InputBinding& input : inputs) {
       inputs_[input.name] = input;
       for (const ValueInfo& info : model_.inputs) {
-        if (info.name != input.name) continue;
+        if (info.name != input.name || info.anyRank) continue;
         if (info.dims.size() != input.shape.size())
           throw Error(ErrorKind::DataMismatch, "input \"" + input.name + "\": the model expects " +
                                                    show(info.dims) + ", got " + show(input.shape));

@@ -17,7 +17,8 @@ std::string refuseVolumes(const NodeDef& node) {
 Windows windowsOf(Call& c, const Shape& x, const Axes& kernel) {
   Windows w;
   w.spatial = static_cast<int64_t>(x.size()) - 2;
-  if (w.spatial < 1 || w.spatial > 2)
+  if (w.spatial > 2) c.unsupported("only one or two spatial axes are supported");
+  if (w.spatial < 1)
     c.mismatch("expected [batch, channels, width] or [batch, channels, height, width], got " +
                show(x));
   const auto n = static_cast<size_t>(w.spatial);

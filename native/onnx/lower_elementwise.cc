@@ -335,7 +335,7 @@ const Operator kTable[] = {
     {.name = "PRelu", .grade = kPiecewise, .lower = prelu},
     {.name = "Pow",
      .lower = pow,
-     .limits = "an exponent that is no constant number needs a positive base"},
+     .limits = "the slope at a zero base is 0 where the exponent depends on data or parameters"},
     {.name = "Reciprocal", .lower = unary<Op::Recip>},
     {.name = "Relu", .grade = kPiecewise, .lower = relu},
     {.name = "Round", .grade = kZero, .lower = round, .since = 11},

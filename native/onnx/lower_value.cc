@@ -356,7 +356,7 @@ Value Builder::select(const Value& mask, const Value& a, const Value& b) {
   if (type(a) != type(b)) mismatch("branches have different element types");
   if (mask.known() && a.known() && b.known() && small(to))
     return known(fold::select(*mask.host, *a.host, *b.host));
-  if (mask.known() && isSplat(mask, mask.host->at(0))) {
+  if (mask.known() && mask.host->size() > 0 && isSplat(mask, mask.host->at(0))) {
     return broadcast(mask.host->at(0) != 0 ? a : b, to);
   }
   Axes perm;
@@ -380,8 +380,22 @@ Value Builder::pow(const Value& x, double exponent) {
   return wrap(graph.pow(x.node, exponent), x.perm);
 }
 
+// x^p = e^(p log |x|), with the sign of an odd p where x is negative. Only the slope at x = 0 is
+// not that of the power: it is 0 for every p.
+Value Builder::variablePower(const Value& x, const Value& p) {
+  const Value zero = number(0), one = number(1), half = scale(p, 0.5);
+  const Value atZero = binary(Op::Equal, x, zero), negative = binary(Op::Less, x, zero);
+  const Value size = unary(Op::Exp, mul(p, unary(Op::Log, select(atZero, one, abs(x)))));
+  const Value whole = binary(Op::Equal, p, unary(Op::Floor, p));
+  const Value even = binary(Op::Equal, half, unary(Op::Floor, half));
+  const Value sign = select(even, one, select(whole, number(-1), number(std::nan(""))));
+  const Value power = mul(size, select(negative, sign, one));
+  return select(atZero, select(binary(Op::Equal, p, zero), one, zero), power);
+}
+
 Value Builder::pow(const Value& x, const Value& exponent) {
-  const Value p = cast(exponent, type(x));
+  if (type(x) != Type::Real) return cast(pow(cast(x, Type::Real), exponent), type(x));
+  const Value p = cast(exponent, Type::Real);
   if (p.known() && x.known())
     return known(
         fold::zip(*x.host, *p.host, type(x), [](double a, double b) { return std::pow(a, b); }));
@@ -405,8 +419,7 @@ Value Builder::pow(const Value& x, const Value& exponent) {
     }
     return y;
   }
-  // A positive base is needed for anything else, as in PyTorch's derivative.
-  return unary(Op::Exp, mul(p, unary(Op::Log, x)));
+  return variablePower(x, p);
 }
 
 Value Builder::div(const Value& a, const Value& b) {

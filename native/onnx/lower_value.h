@@ -96,6 +96,7 @@ class Builder {
                const std::string& labelsOut);
 
  private:
+  Value variablePower(const Value& x, const Value& exponent);
   // Operands as nodes that broadcast together in one order of axes, which `perm` receives.
   std::vector<Id> aligned(const std::vector<const Value*>& xs, Axes& perm);
   Id constant(const Tensor& tensor) {

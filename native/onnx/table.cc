@@ -12,9 +12,9 @@ const char* nameOf(Grade grade) {
 const std::vector<Operator>& operators() {
   static const std::vector<Operator> all = [] {
     std::vector<Operator> rows;
-    for (auto group :
-         {elementwiseOperators(), linearOperators(), convOperators(), poolOperators(),
-          normalizationOperators(), reduceOperators(), shapeOperators(), indexOperators()})
+    for (auto group : {elementwiseOperators(), linearOperators(), convOperators(), poolOperators(),
+                       normalizationOperators(), reduceOperators(), shapeOperators(),
+                       indexOperators(), lossOperators()})
       rows.insert(rows.end(), group.begin(), group.end());
     std::sort(rows.begin(), rows.end(), [](const Operator& a, const Operator& b) {
       return a.name != b.name ? a.name < b.name : a.since < b.since;

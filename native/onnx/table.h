@@ -43,6 +43,7 @@ std::span<const Operator> normalizationOperators();
 std::span<const Operator> reduceOperators();
 std::span<const Operator> shapeOperators();
 std::span<const Operator> indexOperators();
+std::span<const Operator> lossOperators();
 
 // All rows, by name and opset.
 const std::vector<Operator>& operators();

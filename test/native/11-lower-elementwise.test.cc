@@ -221,6 +221,32 @@ TEST_SUITE("lowering: elementwise operators") {
     checkClose(whole.run("y"), {9, 4});
   }
 
+  TEST_CASE("Pow with known exponents by column, and with exponents that are parameters") {
+    const Numbers x = {-1.5, 0.5, 0, 2};
+    Net row;
+    row.parameter("x", {4, 1}, x).constant(arrayOf("p", {3}, {2, 0, 1}));
+    row.node("Pow", {"x", "p"}, {"y"});
+    Numbers expected;
+    for (double v : x) expected.insert(expected.end(), {v * v, 1, v});
+    checkClose(row.run("y"), expected);
+    checkDerivatives(row, "y");
+    // A zero base meets an exponent of -1 only where it is not chosen.
+    Net safe;
+    safe.parameter("x", {2}, {0, 2}).constant(arrayOf("p", {2}, {1, -1}));
+    safe.node("Pow", {"x", "p"}, {"y"});
+    checkClose(safe.run("y"), {0, 0.5});
+    checkDerivatives(safe, "y");
+    Net any;
+    any.parameter("x", {5}, {-2, -2, 0, 0, 2}).input("p", {5}, {3, 2, 2, 0, -0.5});
+    any.node("Pow", {"x", "p"}, {"y"});
+    checkClose(any.run("y"), {-8, 4, 0, 1, std::pow(2, -0.5)});
+    Net both;
+    both.parameter("x", {2}, {0.7, 2}).parameter("p", {2}, {2.5, -0.5});
+    both.node("Pow", {"x", "p"}, {"y"});
+    checkClose(both.run("y"), {std::pow(0.7, 2.5), std::pow(2, -0.5)});
+    checkDerivatives(both, "y");
+  }
+
   TEST_CASE("Where selects, and what it does not select does no harm") {
     Net net;
     net.input("m", {2}, {1, 0}, Type::Bool);

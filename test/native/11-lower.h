@@ -3,6 +3,7 @@
 #include <doctest.h>
 
 #include <cmath>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -63,6 +64,12 @@ inline Numbers scattered(int64_t n, double seed = 0) {
   return out;
 }
 
+// Operators that some case has lowered; see 11-lower-table.test.cc.
+inline std::set<std::string>& lowered() {
+  static std::set<std::string> names;
+  return names;
+}
+
 struct Net {
   explicit Net(int64_t opset = 17) { model.opset = opset; }
 
@@ -106,6 +113,7 @@ struct Net {
 
   Net& lower(const std::string& output) {
     lowered = onnx::lower(model, parameters, graph, bindings, output);
+    for (const NodeDef& node : model.nodes) test::lowered().insert(node.op);
     return *this;
   }
 
