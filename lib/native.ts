@@ -395,10 +395,10 @@ function notFound(root: string, cause: unknown): EigenscopeError {
   const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   // A checkout has the sources; the published package has not.
   const build = existsSync(join(root, "CMakeLists.txt"))
-    ? `Build it in ${root}: apt-get install -y --no-install-recommends g++ cmake ninja-build libopenblas-dev, then npm ci && npm run build:native.`
+    ? `Build it in ${root}: apt-get install -y --no-install-recommends g++ cmake ninja-build libopenblas-dev zlib1g-dev, then npm ci && npm run build:native.`
     : "The package carries it for Linux on x86-64 with glibc 2.35 or newer. Elsewhere, get the " +
       `source of eigenscope ${version}, and there: apt-get install -y --no-install-recommends ` +
-      "g++ cmake ninja-build libopenblas-dev, then npm ci && npm run build.";
+      "g++ cmake ninja-build libopenblas-dev zlib1g-dev, then npm ci && npm run build.";
   const reason = cause instanceof Error ? cause.message.split("\n", 1)[0] : String(cause);
   return new EigenscopeError(
     "Internal",
