@@ -290,7 +290,8 @@ TEST_SUITE("lowering: dense networks and shapes") {
       Net net;
       net.node("Constant", {}, {"c"}, {{name, value}})
           .node("Cast", {"c"}, {"y"}, {{"to", integer(1)}});
-      return std::pair(net.run("y"), net.shape());
+      const Numbers values = net.run("y");
+      return std::pair(values, net.shape());
     };
     const std::pair scalar(Numbers{2}, Shape{}), vector(Numbers{2, 3}, Shape{2});
     CHECK(run("value_float", number(2)) == scalar);
