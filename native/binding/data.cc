@@ -15,7 +15,7 @@ constexpr napi_type_tag kDataTag = {0x6569676e64617461, 0x2d736574a1c04e75};
 
 struct Loaded {
   std::shared_ptr<const DataSet> data;
-  int64_t copied = 0;  // bytes of the caller's arrays, now on the heap
+  int64_t held = 0;  // bytes of copied arrays, inflated files and tables
 };
 
 // The JavaScript object of a data set.
@@ -27,7 +27,7 @@ class DataHandle : public Napi::ObjectWrap<DataHandle> {
         throw Error(ErrorKind::Option, "NativeData is made by loadData");
       info.This().As<Napi::Object>().TypeTag(&kDataTag);
       loaded_ = *info[0].As<Napi::External<Loaded>>().Data();
-      Napi::MemoryManagement::AdjustExternalMemory(info.Env(), loaded_.copied);
+      Napi::MemoryManagement::AdjustExternalMemory(info.Env(), loaded_.held);
     });
   }
 
@@ -51,7 +51,7 @@ class DataHandle : public Napi::ObjectWrap<DataHandle> {
  private:
   void drop(Napi::Env env) {
     if (!loaded_.data) return;
-    Napi::MemoryManagement::AdjustExternalMemory(env, -loaded_.copied);
+    Napi::MemoryManagement::AdjustExternalMemory(env, -loaded_.held);
     loaded_ = {};
   }
 
@@ -201,10 +201,10 @@ Napi::Value openData(const Napi::CallbackInfo& info) {
         task.check();
         copies.emplace_back(array.name, array.type, array.shape,
                             copyBytes(array.name, array.view.data, array.view.bytes));
-        made->copied += static_cast<int64_t>(array.view.bytes);
       }
       made->data =
           std::make_shared<const DataSet>(DataSet::open(sources, std::move(copies), options));
+      made->held = made->data->heldBytes();
     };
     call.result = [made](Napi::Env env) -> Napi::Value {
       return instanceOf(env).classes.at(kClass).New({Napi::External<Loaded>::New(env, made.get())});
