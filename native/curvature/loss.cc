@@ -181,6 +181,10 @@ TargetPlan planTargets(const Problem& problem, const Shape& output) {
              show(perSample(output)) + " (class axis " + std::to_string(axis) + ")" +
              (row.values ? ", or probabilities of the output's shape" : "") + "; received " +
              y.describe());
+    // Programs hold labels in 32 bits.
+    if (options.ignoreIndex != static_cast<int32_t>(options.ignoreIndex))
+      refuseOption("ignoreIndex: expected a whole number of 32 bits; received " +
+                   std::to_string(options.ignoreIndex));
     plan.kind = TargetKind::Labels;
     plan.perSample = labelShape;
     double total = 0;
@@ -300,11 +304,12 @@ class Builder {
     Id label = g_.reshape(y_, labelShape);
     Id hit = g_.binary(Op::Equal, label, g_.iota(classes, Type::Int));
     Id t = g_.mul(g_.cast(hit, Type::Real), g_.scale(weights, 1 - eps));
-    if (eps > 0) {
-      Id smooth = g_.scale(weights, eps / static_cast<double>(classes));
+    if (eps > 0) t = g_.add(t, g_.scale(weights, eps / static_cast<double>(classes)));
+    // An ignored label that is no class has hit none.
+    if (eps > 0 || (options_.ignoreIndex >= 0 && options_.ignoreIndex < classes)) {
       Id ignored = g_.binary(Op::Equal, label,
                              g_.scalar(static_cast<double>(options_.ignoreIndex), Type::Int));
-      t = g_.select(ignored, g_.scalar(0), g_.add(t, smooth));
+      t = g_.select(ignored, g_.scalar(0), t);
     }
     return g_.broadcast(t, g_.shape(zLast));
   }
@@ -454,8 +459,13 @@ LossGraph buildLoss(Graph& graph, const Problem& problem, const onnx::Lowered& n
   Core core = rowOf(problem.loss).core;
   Id value = network.output;
   std::string where = "at the output";
+  // A softmax over another axis than that of the classes is a part of the network.
+  const Shape& shape = graph.shape(network.output);
+  const bool overClasses = !isClassLoss(core) || network.activation == "Sigmoid" ||
+                           network.activationAxis ==
+                               static_cast<int64_t>(classAxisOf(problem.loss, shape.size()));
   for (const Move& move : kMoves)
-    if (core == move.loss && network.activation == move.activation) {
+    if (core == move.loss && network.activation == move.activation && overClasses) {
       core = move.becomes;
       value = network.logits;
       where = std::string("at the input of the last ") + move.activation;
@@ -465,7 +475,7 @@ LossGraph buildLoss(Graph& graph, const Problem& problem, const onnx::Lowered& n
   LossGraph loss = Builder(graph, problem.loss, z, y, rows, targets, draws).build(core);
   loss.where = where;
   for (const Doubtful& doubtful : kDoubtful)
-    if (core == doubtful.loss && value == network.output &&
+    if (core == doubtful.loss && value == network.output && overClasses &&
         network.activation == doubtful.activation)
       loss.warnings.push_back("the network ends with " + network.activation + ", and " +
                               problem.loss.name + " applies it once more, as PyTorch would: did you " +
