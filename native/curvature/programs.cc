@@ -135,7 +135,11 @@ ProductGraph buildProduct(const Problem& problem, const TargetPlan& targets,
   refuseMissing(risk.loss, kind);
 
   const std::vector<Id> parameters = parameterNodes(g, problem, options.tensors);
-  const std::vector<Id> gradient = vjp(g, risk.loss.split, risk.zbar, parameters);
+  // J^T alone is linear in its cotangent: any will do whose value the graph does not know, as it
+  // may know that of zbar.
+  const bool pullsBack = kind != OperatorKind::Hessian && kind != OperatorKind::Functional;
+  const Id cotangent = pullsBack ? g.unary(Op::Barrier, risk.loss.split) : risk.zbar;
+  const std::vector<Id> gradient = vjp(g, risk.loss.split, cotangent, parameters);
 
   Jvp alongDirections(g, k);
   for (size_t i = 0; i < parameters.size(); ++i) {
@@ -159,7 +163,7 @@ ProductGraph buildProduct(const Problem& problem, const TargetPlan& targets,
       // Only the cotangent of the output moves: J^T (output side) J.
       Id zdot = alongDirections(risk.loss.split);
       Jvp pullBack(g, k);
-      pullBack.seed(risk.zbar,
+      pullBack.seed(cotangent,
                     zdot == kNone ? kNone : outputSide(risk, kind, zdot, k, options.draws));
       collect(pullBack);
     }
