@@ -164,7 +164,11 @@ describe("softmax with cross-entropy on one sample, p = (.5, .3, .2)", () => {
 
   test.each([
     [[1], [0.388102, 0.231898, 0], [0.38, 0, 0]],
-    [[1, 2], [1.940512, 1.159488, 0, 0, 0, 0], [1.9, 0, 0, 0, 0, 0]],
+    [
+      [1, 2],
+      [1.940512, 1.159488, 0, 0, 0, 0],
+      [1.9, 0, 0, 0, 0, 0],
+    ],
   ])("x = %p: (diag(p) - p p^T) kron x x^T", async (x, listed, empirical) => {
     const { model, data, options } = await problem(x);
     const matrix = kron(
@@ -234,9 +238,7 @@ test("one hidden layer of relu: H_f has no diagonal blocks, and so no trace", as
     x: { data: normals(5, 27), shape: [3] },
     y: { data: Int32Array.of(0, 1, 2, 3, 0, 1, 2, 3, 0), shape: [] },
   });
-  const matrix = await dense(
-    functionalHessian(model, data, { loss: "cross-entropy", precision }),
-  );
+  const matrix = await dense(functionalHessian(model, data, { loss: "cross-entropy", precision }));
   const scale = Math.max(...matrix.map(maxAbs));
   expect(scale).toBeGreaterThan(0.01);
   // Of the first layer's 20 parameters, and of the last one's 24.

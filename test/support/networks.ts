@@ -30,6 +30,8 @@ export interface Step {
   attributes?: Record<string, number | string | number[]>;
   /** A float64 constant, as the second input. */
   value?: number;
+  /** What went in, as the second input too. */
+  twice?: boolean;
   /** Whole numbers, as the second input: shapes and axes. */
   integers?: number[];
   /** A further input of the graph, of this shape a sample, as the second input. */
@@ -89,6 +91,7 @@ export function netBytes({ widths, theta, activation, bias = true, tail = [] }: 
       initializers.push(doubles(`c${i}`, [], [step.value]));
       names.push(`c${i}`);
     }
+    if (step.twice) names.push(last);
     if (step.integers) {
       initializers.push(longs(`c${i}`, step.integers));
       names.push(`c${i}`);
@@ -117,7 +120,9 @@ export function netBytes({ widths, theta, activation, bias = true, tail = [] }: 
   });
 }
 
-export const netModel = (net: Net): Promise<Model> => loadModel(netBytes(net));
+/** With the layers' tensors as parameters, and no constant of the tail. */
+export const netModel = (net: Net): Promise<Model> =>
+  loadModel(netBytes(net), { params: { include: net.bias === false ? "w*" : ["w*", "b*"] } });
 
 /** One array of data: its numbers, and the shape of a sample. */
 export interface Rows {
