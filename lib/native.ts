@@ -129,7 +129,23 @@ export interface NativeModelOptions {
   ties: [string, string][];
 }
 
+/** An operator that has a lowering, in a range of opsets. */
+export interface NativeOperatorRow {
+  op: string;
+  since: number;
+  until: number;
+  /**
+   * "smooth"; "piecewise": smooth but for kinks; "zero": 0 wherever there is one; "fold": evaluated
+   * while the model is read, on constants only.
+   */
+  derivative: "smooth" | "piecewise" | "zero" | "fold";
+  /** What of ONNX's definition is not taken; "" where all of it is. */
+  limits: string;
+}
+
 interface NativeModels {
+  /** By name, then by opset. */
+  operatorTable(): NativeOperatorRow[];
   createModel(description: ModelDescription, options: NativeModelOptions): NativeModel;
   /**
    * The same model with only these parameters, by position; the rest are constants. It holds the

@@ -79,7 +79,7 @@ export async function openModel(name: string, move?: Float64Array): Promise<Mode
   if (move)
     for (const stored of graph.initializer) {
       if (!test.parameters.includes(stored.name)) continue;
-      const values = new Float64Array(new Float32Array(Uint8Array.from(stored.rawData).buffer));
+      const values = new Float64Array(new Float32Array(Uint8Array.from(stored.rawData!).buffer));
       for (let i = 0; i < values.length; i++) values[i]! += move[offset++]!;
       stored.dataType = DataType.DOUBLE;
       stored.rawData = new Uint8Array(values.buffer);

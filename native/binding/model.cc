@@ -7,6 +7,7 @@
 #include "binding/common.h"
 #include "data/array.h"
 #include "data/storage.h"
+#include "onnx/table.h"
 
 namespace eigenscope::binding {
 
@@ -339,6 +340,24 @@ Napi::Value selectParameters(const Napi::CallbackInfo& info) {
   });
 }
 
+// operatorTable(): the operators that models may have.
+Napi::Value operatorTable(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    Napi::Array table = Napi::Array::New(env);
+    for (const onnx::Operator& row : onnx::operators()) {
+      Napi::Object object = Napi::Object::New(env);
+      object.Set("op", std::string(row.name));
+      object.Set("since", row.since);
+      object.Set("until", row.until);
+      object.Set("derivative", onnx::nameOf(row.grade));
+      object.Set("limits", std::string(row.limits));
+      table.Set(table.Length(), object);
+    }
+    return table;
+  });
+}
+
 }  // namespace
 
 std::shared_ptr<const LoadedModel> loadedModelOf(Napi::Value value) {
@@ -351,6 +370,7 @@ void exportModel(Napi::Env env, Napi::Object exports) {
   instanceOf(env).classes["NativeModel"] = Napi::Persistent(ModelWrap::define(env));
   exports.Set("createModel", Napi::Function::New(env, createModel, "createModel"));
   exports.Set("selectParameters", Napi::Function::New(env, selectParameters, "selectParameters"));
+  exports.Set("operatorTable", Napi::Function::New(env, operatorTable, "operatorTable"));
 }
 
 }  // namespace eigenscope::binding
