@@ -1,6 +1,6 @@
 #include "linalg/mixed.h"
 
-#include <algorithm>
+#include <cstring>
 
 #include "run/kernels/simd.h"
 
@@ -8,28 +8,34 @@ namespace eigenscope {
 
 namespace {
 
-using simd::Vector;
-constexpr int64_t kLanes = simd::kLanes<double>;
+// 64 bytes on every machine, so that sums have one order everywhere.
+typedef double Doubles __attribute__((vector_size(64)));
+constexpr int64_t kLanes = 8;
 constexpr int64_t kColumns = 4;  // that share one load of w
 
-EIGENSCOPE_INLINE Vector<double> wide(const double* from) { return simd::load(from); }
-EIGENSCOPE_INLINE Vector<double> wide(const float* from) {
-  typedef float Half __attribute__((vector_size(32)));
-  Half half;
-  std::memcpy(&half, from, sizeof half);
-  return __builtin_convertvector(half, Vector<double>);
+EIGENSCOPE_INLINE Doubles wide(const double* from) {
+  Doubles v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+EIGENSCOPE_INLINE Doubles wide(const float* from) {
+  typedef float Floats __attribute__((vector_size(32)));
+  Floats v;
+  std::memcpy(&v, from, sizeof v);
+  return __builtin_convertvector(v, Doubles);
 }
 
 template <int64_t N, class T>
 EIGENSCOPE_INLINE void dots(const T* v, int64_t ld, int64_t rows, const double* w, double* sums) {
-  Vector<double> total[N] = {};
+  Doubles total[N] = {};
   int64_t i = 0;
   for (; i + kLanes <= rows; i += kLanes) {
-    const Vector<double> x = simd::load(w + i);
+    const Doubles x = wide(w + i);
     for (int64_t j = 0; j < N; ++j) total[j] += wide(v + j * ld + i) * x;
   }
   for (int64_t j = 0; j < N; ++j) {
-    double sum = simd::total<double>(total[j]);
+    double sum = 0;
+    for (int64_t l = 0; l < kLanes; ++l) sum += total[j][l];
     for (int64_t l = i; l < rows; ++l) sum += static_cast<double>(v[j * ld + l]) * w[l];
     sums[j] += sum;
   }
@@ -40,9 +46,9 @@ EIGENSCOPE_INLINE void subtract(const T* v, int64_t ld, int64_t rows, const doub
                                 double* w) {
   int64_t i = 0;
   for (; i + kLanes <= rows; i += kLanes) {
-    Vector<double> x = simd::load(w + i);
+    Doubles x = wide(w + i);
     for (int64_t j = 0; j < N; ++j) x -= factors[j] * wide(v + j * ld + i);
-    simd::store(w + i, x);
+    std::memcpy(w + i, &x, sizeof x);
   }
   for (; i < rows; ++i)
     for (int64_t j = 0; j < N; ++j) w[i] -= factors[j] * static_cast<double>(v[j * ld + i]);

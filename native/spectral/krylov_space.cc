@@ -72,6 +72,7 @@ void KrylovSpace::fillRandom(int64_t first, int64_t count) {
 void KrylovSpace::expand() {
   const int64_t dim = basis_.dim(), width = next_, start = frozen_ + active_;
   const int64_t total = start + width, capacity = basis_.capacity();
+  if (!hasRoom()) throw Error(ErrorKind::Internal, "the Krylov basis is full");
   double* w = static_cast<double*>(work_.column(0));
   if (basis_.precision() == Precision::F64) {
     a_.apply(basis_.column(start), w, width);

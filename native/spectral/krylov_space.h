@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -40,7 +41,8 @@ class KrylovSpace {
   int64_t used() const { return frozen_ + active_ + next_; }
 
   bool exhausted() const { return next_ == 0; }  // V and F span the whole space
-  bool hasRoom() const { return used() + next_ <= basis_.capacity(); }
+  // The block that follows the next one fits; it has the full width even where next has not.
+  bool hasRoom() const { return used() + std::max(next_, block_) <= basis_.capacity(); }
 
   void expand();
   const RitzPairs& ritz();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "spectral/krylov_space.h"
 
@@ -38,8 +39,7 @@ class Restarted {
   Outcome search() {
     const Outcome outcome = findWanted();
     // A block of k vectors or more holds as many copies of each eigenvalue as can be wanted.
-    if (outcome == Outcome::Found && plan_.block < k_) findMissed();
-    return outcome;
+    return outcome == Outcome::Found && plan_.block < k_ ? findMissed() : outcome;
   }
 
   int64_t restarts() const { return restarts_; }
@@ -93,10 +93,15 @@ class Restarted {
     a_.report(worstRelative());
   }
 
-  bool betterDense() const {
+  bool canGoDense() const {
     const int64_t dim = plan_.dim, budget = plan_.options.memoryBudget;
-    if (dim > kDenseRescue || a_.products() < dim / 2 || !a_.allows(dim + k_)) return false;
-    if (budget > 0 && denseBytes(dim) > budget) return false;
+    return dim <= kDenseRescue && a_.allows(dim + k_) && (budget <= 0 || denseBytes(dim) <= budget);
+  }
+
+  // Spent as much as a dense solve costs, or half of it and the last moment to turn to one.
+  bool betterDense() const {
+    const int64_t dim = plan_.dim;
+    if (a_.products() < dim / 2 || !canGoDense()) return false;
     return a_.products() >= dim || !a_.allows(dim + k_ + plan_.block);
   }
 
@@ -140,67 +145,79 @@ class Restarted {
   // unseen. A missed eigenvector is orthogonal to everything found; with the wanted vectors and
   // the other Ritz vectors kept by the restart deflated, a Krylov space from a random vector runs
   // into it quickly if it exists. Ends when no Ritz value there can enter the wanted set.
-  void findMissed() {
-    const double budget = std::max<double>(20, 0.5 * static_cast<double>(a_.products()));
-    guards_ = space_.active() - k_;
-    bool fromCandidate = false;
-    while (k_ + guards_ < plan_.dim) {
-      if (fromCandidate)
-        space_.beginFrom(k_);
-      else
-        space_.beginRandom(k_ + guards_);
-      fromCandidate = false;
-      const int64_t spent = a_.products();
-      int64_t steps = 0;
-      while (true) {
-        if (!space_.exhausted() && !a_.allows(space_.next() + 1)) {
+  Outcome findMissed() {
+    const int64_t before = a_.products();
+    const double patience = std::max<double>(20, 0.5 * static_cast<double>(before));
+    guards_ = std::min(space_.active() - k_, mostGuards());
+    space_.beginRandom(k_ + guards_);
+    int64_t steps = 0, started = before;
+    while (!space_.exhausted() || space_.active() > 0) {
+      if (!space_.exhausted()) {
+        if (a_.products() - before >= plan_.dim && canGoDense()) return Outcome::BetterDense;
+        if (!a_.allows(space_.next() + 1)) {
           warnings_.push_back(
               "maxProducts ended the search for repeated eigenvalues before it was complete; "
               "copies of a listed value may be missing");
-          return;
+          break;
         }
         if (!space_.hasRoom()) restartExtremes();
         space_.expand();
         ++steps;
-        const RitzPairs& pairs = space_.ritz();
-        note(pairs);
-        const int64_t candidate = bestCandidate(pairs);
-        if (candidate >= 0) {
-          if (pairs.residuals[candidate] > target_ * scale_) continue;
-          if (pairs.coupling[candidate] > target_ * scale_ && guards_ > 0) {
-            // Not orthogonal to the deflated Ritz vectors after all: go on without those.
-            const int64_t keep[] = {candidate};
-            space_.restart(keep);
-            basis_.copyColumn(k_ + guards_, k_);
-            guards_ = 0;
-            fromCandidate = true;
-          } else if (!accept(candidate)) {
-            return;
-          }
-          break;
-        }
-        if (space_.exhausted() || noneMissing(pairs, steps)) return;
-        if (static_cast<double>(a_.products() - spent) > budget) return;
       }
+      const RitzPairs& pairs = space_.ritz();
+      note(pairs);
+      const std::vector<int64_t> candidates = candidatesOf(pairs);
+      if (candidates.empty()) {
+        if (space_.exhausted() || noneMissing(pairs, steps)) break;
+        if (static_cast<double>(a_.products() - started) > patience) break;
+        continue;
+      }
+      const int64_t best = candidates[0];
+      if (pairs.residuals[best] > target_ * scale_) continue;
+      if (pairs.coupling[best] > target_ * scale_ && guards_ > 0) {
+        // Not orthogonal to the deflated Ritz vectors after all: go on without those.
+        space_.restart(std::span(&best, 1));
+        basis_.copyColumn(k_ + guards_, k_);
+        guards_ = 0;
+        space_.beginFrom(k_);
+      } else {
+        if (!accept(pairs, candidates)) break;
+        if (k_ + guards_ == plan_.dim) break;
+        space_.beginRandom(k_ + guards_);
+      }
+      steps = 0;
+      started = a_.products();
     }
+    return Outcome::Found;
+  }
+
+  // Deflated Ritz vectors leave room for a Krylov space of some depth.
+  int64_t mostGuards() const {
+    const int64_t spare = plan_.basis - k_;
+    return std::max<int64_t>(0,
+                             std::min(spare / 2, spare - std::max<int64_t>(10, 5 * plan_.block)));
   }
 
   void restartExtremes() {
     const RitzPairs& pairs = space_.ritz();
-    const int64_t keep = std::max<int64_t>(1, space_.active() / 2);
+    const int64_t most = basis_.capacity() - space_.frozen() - 2 * plan_.block;
+    const int64_t keep = std::clamp<int64_t>(space_.active() / 2, 1, most);
     const Which ends = which_ == Which::LM ? Which::BE : which_;
     space_.restart(selectBest(pairs.values, keep, ends));
     ++restarts_;
   }
 
-  int64_t bestCandidate(const RitzPairs& pairs) const {
-    int64_t best = -1;
-    double most = target_ * scale_;
-    for (std::size_t i = 0; i < pairs.values.size(); ++i) {
-      const double gain = gainOver(values_, pairs.values[i], which_);
-      if (gain > most) most = gain, best = static_cast<int64_t>(i);
+  // Ritz pairs that would enter the wanted set, the most wanted first.
+  std::vector<int64_t> candidatesOf(const RitzPairs& pairs) const {
+    std::vector<int64_t> found;
+    std::vector<double> gains(pairs.values.size());
+    for (std::size_t i = 0; i < gains.size(); ++i) {
+      gains[i] = gainOver(values_, pairs.values[i], which_);
+      if (gains[i] > target_ * scale_) found.push_back(i);
     }
-    return best;
+    std::stable_sort(found.begin(), found.end(),
+                     [&](int64_t a, int64_t b) { return gains[a] > gains[b]; });
+    return found;
   }
 
   // Would an eigenvalue at the border of the wanted set or beyond have shown by now? The Krylov
@@ -214,33 +231,41 @@ class Restarted {
       const std::size_t at = end > 0 ? pairs.values.size() - 1 : 0;
       if (pairs.residuals[at] <= target_ * scale_) continue;
       const double margin = -gainOver(values_, pairs.values[at], which_, end);
-      if (!(margin > 0)) return false;
-      const double growth = (steps - 1) * std::acosh(1 + 2 * margin / spread);
-      if (steps < 3 || !(growth >= needed)) return false;
+      if (steps < 3 || !(margin > 0) || pairs.residuals[at] > margin) return false;
+      if (!((steps - 1) * std::acosh(1 + 2 * margin / spread) >= needed)) return false;
     }
     return true;
   }
 
-  // A missed pair found: measured, and put in place of the one it displaces, which goes on being
-  // deflated in place of the last guard. False when the fresh value displaces none.
-  bool accept(int64_t candidate) {
+  // The converged candidates are measured and put in place of those they displace, which go on
+  // being deflated. False when the fresh values displace none.
+  bool accept(const RitzPairs& pairs, const std::vector<int64_t>& candidates) {
     const int64_t at = k_ + guards_;
-    const int64_t keep[] = {candidate};
+    std::vector<int64_t> keep;
+    for (int64_t i : candidates)
+      if (pairs.residuals[i] <= target_ * scale_ &&
+          (guards_ == 0 || pairs.coupling[i] <= target_ * scale_))
+        keep.push_back(i);
+    // Each needs a product; the block that would come next is not needed, and makes room for those.
+    int64_t count = keep.size();
+    while (count > 1 && (!a_.allows(count) || at + count >= basis_.capacity())) --count;
+    keep.resize(count);
     space_.restart(keep);
-    double value = 0, residual = 0;
-    const int64_t free = space_.used();
-    freshPairs(a_, basis_, at, 1, basis_, free, 1, &value, &residual);
-    scale_ = std::max(scale_, std::abs(value));
-    const int64_t worst = displacedBy(values_, value, which_);
-    if (worst == k_) return false;
-    values_[worst] = value;
-    residuals_[worst] = residual;
-    basis_.swapColumns(worst, at);
-    if (k_ + guards_ + 1 <= (k_ + plan_.basis) / 2)
-      ++guards_;
-    else if (guards_ > 0)
-      basis_.copyColumn(at, at - 1);
-    return true;
+    std::vector<double> values(count), residuals(count);
+    freshPairs(a_, basis_, at, count, basis_, at + count, basis_.capacity() - at - count,
+               values.data(), residuals.data());
+    bool any = false;
+    for (int64_t j = 0; j < count; ++j) {
+      scale_ = std::max(scale_, std::abs(values[j]));
+      const int64_t worst = displacedBy(values_, values[j], which_);
+      if (worst == k_) continue;
+      values_[worst] = values[j];
+      residuals_[worst] = residuals[j];
+      basis_.swapColumns(worst, at + j);
+      any = true;
+    }
+    guards_ = std::min(guards_ + count, std::max(guards_, mostGuards()));
+    return any;
   }
 
   const EigshPlan& plan_;

@@ -44,10 +44,10 @@ TEST_CASE("Lanczos agrees with a dense solve for every end and both precisions")
   }
 }
 
-TEST_CASE("random spectra, sizes, ends and block sizes: every pair is found") {
+TEST_CASE("random spectra, sizes, ends, methods and block sizes: every pair is found") {
   Choice choose(42);
-  for (int round = 0; round < 60; ++round) {
-    const int64_t dim = choose.integer(30, 160), k = choose.integer(1, 8);
+  for (int round = 0; round < 150; ++round) {
+    const int64_t dim = choose.integer(2, 160), k = choose.integer(1, std::min<int64_t>(dim, 12));
     std::vector<double> values(dim);
     const int shape = static_cast<int>(choose.integer(0, 3));
     for (int64_t i = 0; i < dim; ++i) {
@@ -62,9 +62,9 @@ TEST_CASE("random spectra, sizes, ends and block sizes: every pair is found") {
     EigshOptions options;
     options.k = k;
     options.which = kEnds[choose.integer(0, 3)];
-    options.blockSize = choose.integer(1, 4);
+    options.blockSize = std::min(dim, choose.integer(1, 5));
+    options.method = choose.uniform() < 0.7 ? EigshMethod::Lanczos : EigshMethod::Krylov;
     options.seed = round;
-    options.maxProducts = 6000;
     const auto op = operatorWithSpectrum(values, Precision::F64, round);
     const EigshResult r = solve(*op, options);
     CAPTURE(round);
@@ -72,8 +72,10 @@ TEST_CASE("random spectra, sizes, ends and block sizes: every pair is found") {
     CAPTURE(dim);
     CAPTURE(k);
     CAPTURE(std::string(nameOf(options.which)));
+    CAPTURE(r.method);
     CAPTURE(r.reason);
     CHECK(r.converged);
+    CHECK(r.warnings.empty());
     checkPairs(*op, r, options);
     checkMagnitudes(r, expectedValues(values, k, options.which), 1e-9, options.which);
   }
@@ -116,6 +118,26 @@ TEST_CASE("all copies of repeated eigenvalues are found with single vectors") {
         checkPairs(*op, r, options);
         checkValues(r, expectedValues(values, k, which), slackOf(precision));
       }
+}
+
+TEST_CASE("copies are found at both ends from the smallest basis") {
+  const int64_t dim = 113;
+  std::vector<double> values(dim);
+  for (int64_t i = 0; i < dim; ++i) values[i] = i < 37 ? 1 + i % 3 : 0;
+  for (int64_t block : {1, 4})
+    for (uint64_t seed = 0; seed < 5; ++seed) {
+      EigshOptions options;
+      options.k = 10;
+      options.which = Which::BE;
+      options.blockSize = block;
+      options.basisSize = 10 + std::max<int64_t>(6, 3 * block);
+      options.seed = seed;
+      const auto op = diagonalOperator(values, Precision::F64);
+      const EigshResult r = solve(*op, options);
+      CHECK(r.converged);
+      checkPairs(*op, r, options);
+      checkValues(r, {3, 3, 3, 3, 3, 0, 0, 0, 0, 0}, 1e-9);
+    }
 }
 
 TEST_CASE("the identity, a cluster and pairs of opposite sign") {
