@@ -91,6 +91,10 @@ struct Library {
   if (!name) refusal = "version " + version + " lacks " #name;
     EIGENSCOPE_DNNL(X)
 #undef X
+    // The environment may allow bfloat16 inside float32 primitives; ours are exact.
+    const auto set_math = reinterpret_cast<decltype(&dnnl_set_default_fpmath_mode)>(
+        dlsym(handle, "dnnl_set_default_fpmath_mode"));
+    if (set_math) set_math(dnnl_fpmath_mode_strict);
     // Also finds the symbol in the OpenMP library that it was linked with.
     omp_set_num_threads = reinterpret_cast<void (*)(int)>(dlsym(handle, "omp_set_num_threads"));
     if (refusal.empty() && dnnl_engine_create(&engine, dnnl_cpu, 0) != dnnl_success)

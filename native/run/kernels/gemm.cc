@@ -142,7 +142,7 @@ Library choose(int64_t m, int64_t n, int64_t k, bool transB) {
     return single && !small && onednn::available() ? Library::OneDnn : Library::Blas;
   if (small) return transB && n >= 16 ? Library::Ours : Library::Blas;
   if (!single || n <= 16 || !onednn::available()) return Library::Ours;
-  return transB && m > 16 && products < 500'000'000 ? Library::Ours : Library::OneDnn;
+  return transB && m >= 16 && products < 500'000'000 ? Library::Ours : Library::OneDnn;
 }
 
 }  // namespace
