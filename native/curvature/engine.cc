@@ -26,6 +26,8 @@ struct Engine::Variant {
 
 namespace {
 
+constexpr int64_t kWaves = 2;  // chunks a worker computes between two rounds of additions
+
 constexpr Space kShared[] = {Space::Constant, Space::Global, Space::Direction, Space::Collected};
 
 Buffer* ensure(Buffer& buffer, int64_t bytes) {
@@ -109,33 +111,41 @@ void Engine::chooseBatch() {
   microBatches_ = (n + batch_ - 1) / batch_;
 }
 
-int64_t Engine::bytesWithoutCache(Variant& v, int workers) const {
-  int64_t bytes = 2 * v.program.sumElements * static_cast<int64_t>(sizeof(double));
-  for (Space space : kShared) bytes += v.bytes(space);
-  bytes += workers * (v.bytes(Space::Work) + v.bytes(Space::Residual) +
-                      2 * v.bytes(Space::Partial) + v.executor->scratchBytes());
-  return bytes;
+// What blocks of `width` directions take on `workers` threads, by the program for one.
+int64_t Engine::bytesWithoutCache(const Variant& v, int64_t width, int workers) const {
+  const int64_t w = std::max<int64_t>(1, width);
+  const int64_t sums = v.program.sumElements * static_cast<int64_t>(sizeof(double));
+  const int64_t once = v.bytes(Space::Constant) + v.bytes(Space::Global) +
+                       w * (v.bytes(Space::Direction) + v.bytes(Space::Collected) + sums);
+  const int64_t each = w * (v.bytes(Space::Work) + kWaves * v.bytes(Space::Partial)) +
+                       v.bytes(Space::Residual) + v.executor->scratchBytes();
+  return once + workers * each;
 }
 
-// Short of memory, first fewer linearisations are kept, then fewer workers run at once; last the
-// width of a block of directions and the micro-batch shrink.
+// The width of a block follows from sizes alone. Short of memory, first fewer linearisations are
+// kept, then fewer workers run at once; last, width and micro-batch shrink.
 void Engine::planMemory() {
+  constexpr int64_t kBlockBytes = 256 << 20;
+  bool first = true;
   for (;;) {
-    const int64_t k = directionsAtMost_ > 0 ? 1 : 0;
-    Variant& v = mainVariant(k);
+    Variant& v = mainVariant(directionsAtMost_ > 0 ? 1 : 0);
+    while (first && directionsAtMost_ > 1 &&
+           bytesWithoutCache(v, directionsAtMost_, 1) > kBlockBytes)
+      directionsAtMost_ /= 2;
+    first = false;
     workers_ = static_cast<int>(std::min<int64_t>(threads_, microBatches_));
-    while (workers_ > 1 && bytesWithoutCache(v, workers_) > budget_) --workers_;
-    const int64_t need = bytesWithoutCache(v, workers_);
+    while (workers_ > 1 && bytesWithoutCache(v, directionsAtMost_, workers_) > budget_) --workers_;
+    const int64_t need = bytesWithoutCache(v, directionsAtMost_, workers_);
     if (need <= budget_) {
-      // Wider blocks cost about their share of the tangent work space.
-      const int64_t wider = need + workers_ * v.bytes(Space::Work) + v.bytes(Space::Direction);
-      while (directionsAtMost_ > 1 && need + (directionsAtMost_ - 1) * (wider - need) > budget_ / 2)
-        directionsAtMost_ /= 2;
-      const int64_t left = budget_ - need - std::max<int64_t>(0, directionsAtMost_ - 1) * (wider - need);
       keptAtMost_ = options_.keepLinearisation && v.hasTangent() && v.bytes(Space::Residual) > 0
-                        ? std::clamp<int64_t>(left / v.bytes(Space::Residual), 0, microBatches_)
+                        ? std::clamp<int64_t>((budget_ - need) / v.bytes(Space::Residual), 0,
+                                              microBatches_)
                         : 0;
       return;
+    }
+    if (directionsAtMost_ > 1) {
+      directionsAtMost_ /= 2;
+      continue;
     }
     if (batch_ == 1 || options_.batch > 0 || fixedBatch_ > 0)
       throw Error(ErrorKind::MemoryBudget,
@@ -221,7 +231,7 @@ void Engine::sweep(Variant& main, Variant* tail, Task& task) {
   const int64_t chunk = chunkOf(main);
   const int64_t chunks = (microBatches_ + chunk - 1) / chunk;
   // Several chunks wait for one pass of additions, each in its own partial sums.
-  const int64_t wave = std::min<int64_t>(chunks, 2 * workers_);
+  const int64_t wave = std::min<int64_t>(chunks, kWaves * workers_);
 
   workspaces_.resize(static_cast<size_t>(workers_));
   if (partials_.size() < static_cast<size_t>(wave)) partials_.resize(static_cast<size_t>(wave));

@@ -68,7 +68,7 @@ class Engine : public Feed {
   void chooseBatch();
   void planMemory();
   Rows rowsOf(int64_t microBatch) const;
-  int64_t bytesWithoutCache(Variant& v, int workers) const;
+  int64_t bytesWithoutCache(const Variant& v, int64_t width, int workers) const;
   int64_t chunkOf(const Variant& main) const;
 
   std::shared_ptr<const Problem> problem_;
