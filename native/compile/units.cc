@@ -159,15 +159,18 @@ std::vector<Id> Units::dependencies(Id id) const {
   return out;
 }
 
-bool Units::reaches(int from, int to, const std::vector<std::set<int>>& next) const {
+bool Units::reaches(int from, int to, const std::vector<std::set<int>>& next) {
+  seen_.resize(next.size(), 0);
+  ++search_;
   std::vector<int> pending = {from};
-  std::set<int> seen;
   while (!pending.empty()) {
     int at = pending.back();
     pending.pop_back();
     if (at == to) return true;
-    if (!seen.insert(at).second) continue;
-    for (int n : next[at]) pending.push_back(n);
+    if (seen_[at] == search_) continue;
+    seen_[at] = search_;
+    for (int n : next[at])
+      if (seen_[n] != search_) pending.push_back(n);
   }
   return false;
 }

@@ -50,7 +50,7 @@ class Units {
   void addInto(Id x, Id target);
   void accumulateSums();
   void fuse();
-  bool reaches(int from, int to, const std::vector<std::set<int>>& next) const;
+  bool reaches(int from, int to, const std::vector<std::set<int>>& next);
   void order();
   bool accumulates(Id id) const;
   std::vector<Id> dependencies(Id id) const;
@@ -64,6 +64,8 @@ class Units {
   std::vector<std::vector<Id>> after_;    // extra edges: must run after these
   std::vector<int> group_;                // fused group, -1 none
   std::vector<Unit> units_;
+  std::vector<int> seen_;  // by unit: the last search that met it
+  int search_ = 0;
 };
 
 bool isAlias(Op op);
