@@ -1,0 +1,83 @@
+// Writes docs/operators.md from the table of operators in the core and the cases that test them.
+// Needs the built addon: npm run build:native && node scripts/generate-operators.mjs
+// With --check nothing is written: it fails where the file is not what it would write.
+import { readFileSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+const target = join(root, "docs", "operators.md");
+
+const rows = createRequire(import.meta.url)("node-gyp-build")(root).operatorTable();
+const cases = Object.values(
+  JSON.parse(readFileSync(join(root, "test", "fixtures", "operators", "cases.json"), "utf8")),
+);
+
+const oldest = Math.min(...rows.map(({ since }) => since));
+const newest = Math.max(...rows.map(({ until }) => until));
+
+const DERIVATIVES = {
+  smooth: "yes",
+  piecewise: "yes, but for kinks",
+  zero: "zero",
+  fold: "constants only",
+};
+
+function opsets({ since, until }) {
+  if (since === oldest && until === newest) return "all";
+  return until === newest ? `from ${since}` : `${since} to ${until}`;
+}
+
+function tests({ op, since, until }) {
+  const own = cases.filter((one) => one.op === op && one.opset >= since && one.opset <= until);
+  const tested = [...new Set(own.map(({ opset }) => opset))].sort((a, b) => a - b);
+  return `${own.length} (opset ${tested.join(", ")})`;
+}
+
+const lines = rows.map((row) =>
+  ["", row.op, opsets(row), DERIVATIVES[row.derivative], row.limits, tests(row), ""]
+    .join(" | ")
+    .trim(),
+);
+
+const text = `# Operators
+
+<!-- Written by scripts/generate-operators.mjs. Change native/onnx instead, then run it. -->
+
+The operators of ONNX's own domain that a network may have, in opsets ${oldest} to ${newest}: ${rows.length} of them. Local
+functions are written out before, so they may call these. A network with others fails with one
+\`UnsupportedOperatorError\`, which lists every node that is not supported; \`eigenscope inspect\` lists
+them too. [CONTRIBUTING.md](../CONTRIBUTING.md) says how to add one.
+
+*Derivative*: "yes, but for kinks" means piecewise: at a kink, the conventions decide. "zero" means
+that it is 0 wherever there is one. Operators for "constants only" are evaluated while the network is
+read, and must not depend on data or parameters (Shape and Size may: shapes are known). So are all
+the others where their inputs are known, such as the integers that shapes are made from.
+
+*Limits*: what of ONNX's definition is not taken.
+
+*Cases*: how many models of [test/fixtures/operators](../test/fixtures/operators/README.md) test it,
+and in which opsets. Each is held against other engines in its value, and against differences in its
+first and second derivatives.
+
+| Operator | Opsets | Derivative | Limits | Cases |
+| --- | --- | --- | --- | --- |
+${lines.join("\n")}
+`;
+
+if (process.argv.includes("--check")) {
+  let written = "";
+  try {
+    written = readFileSync(target, "utf8");
+  } catch (error) {
+    if (error.code !== "ENOENT") throw error;
+  }
+  if (written !== text) {
+    console.error("docs/operators.md is out of date. Run: node scripts/generate-operators.mjs");
+    process.exit(1);
+  }
+} else {
+  writeFileSync(target, text);
+  console.log(`docs/operators.md: ${rows.length} operators, ${cases.length} cases`);
+}
