@@ -73,8 +73,14 @@ export class UnsupportedOperatorError extends EigenscopeError {
     options?: ErrorOptions & { operators?: readonly UnsupportedNode[] },
   ) {
     super("UnsupportedOperator", message, options);
-    this.operators = options?.operators ?? [];
+    this.operators = options?.operators ?? nodesIn(message);
   }
+}
+
+/** The nodes that a message of the core lists, a line each: `  "name" (Op): reason`. */
+function nodesIn(message: string): UnsupportedNode[] {
+  const lines = message.matchAll(/^ {2}"(.*)" \((\S+)\): (.*)$/gm);
+  return Array.from(lines, ([, node, op, reason]) => ({ op: op!, node: node!, reason: reason! }));
 }
 
 /** Data that does not fit the model or the loss, or that holds NaN or infinity. */

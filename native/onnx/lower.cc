@@ -17,6 +17,12 @@ const std::string& labelOf(const NodeDef& node) {
   return !node.name.empty() || node.out.empty() ? node.name : node.out[0];
 }
 
+// "Gemm", "com.microsoft.FusedMatMul".
+std::string operatorOf(const NodeDef& node) {
+  const bool own = node.domain.empty() || node.domain == "ai.onnx";
+  return own ? node.op : node.domain + "." + node.op;
+}
+
 }  // namespace
 
 std::string describe(const NodeDef& node) { return "\"" + labelOf(node) + "\" (" + node.op + ")"; }
@@ -154,7 +160,7 @@ class Lowering {
   }
 
   void refuse(const NodeDef& node, const std::string& reason) {
-    refused_.push_back({node.op, labelOf(node), reason});
+    refused_.push_back({operatorOf(node), labelOf(node), reason});
   }
 
   void refuseUnsupported() {
@@ -369,7 +375,7 @@ std::vector<Unsupported> findUnsupported(const Model& model) {
     if (!needed) continue;
     const std::string reason = reasonAgainst(
         node, model.opset, [&](const std::string& name) { return used.count(name) > 0; });
-    if (!reason.empty()) found.insert(found.begin(), {node.op, labelOf(node), reason});
+    if (!reason.empty()) found.insert(found.begin(), {operatorOf(node), labelOf(node), reason});
     used.insert(node.in.begin(), node.in.end());
   }
   return found;
