@@ -65,8 +65,7 @@ Id Transposer::pull(const Node& node, size_t i, Id c) {
   const Window& window = node.attr.window;
   auto other = [&] {
     Id id = node.in[1 - i];
-    if (linear_[id])
-      throw Error(ErrorKind::Internal, "transpose of a product that is not linear");
+    if (linear_[id]) throw Error(ErrorKind::Internal, "transpose of a product that is not linear");
     return id;
   };
   switch (node.op) {
@@ -88,10 +87,8 @@ Id Transposer::pull(const Node& node, size_t i, Id c) {
     }
     case Op::Gather: return g_.scatterAdd(c, node.in[1], ints[0], in[ints[0]]);
     case Op::ScatterAdd: return g_.gather(c, node.in[1], ints[0]);
-    case Op::WindowSum:
-      return g_.windowSpread(c, window, in[in.size() - 3], in[in.size() - 2]);
-    case Op::WindowSpread:
-      return g_.windowSum(c, window, in[in.size() - 3], in[in.size() - 2]);
+    case Op::WindowSum: return g_.windowSpread(c, window, in[in.size() - 3], in[in.size() - 2]);
+    case Op::WindowSpread: return g_.windowSum(c, window, in[in.size() - 3], in[in.size() - 2]);
     case Op::Add: return unbroadcast(c, node.in[i]);
     case Op::Sub: return unbroadcast(i == 0 ? c : g_.neg(c), node.in[i]);
     case Op::Neg: return g_.neg(c);
@@ -114,8 +111,7 @@ Id Transposer::pull(const Node& node, size_t i, Id c) {
       return i == 0 ? g_.convInput(c, other(), window, in[1], in[2])
                     : g_.convWeight(other(), c, window);
     case Op::ConvInput:  // (y, w) -> x
-      return i == 0 ? g_.conv(c, other(), window, in[1], in[2])
-                    : g_.convWeight(c, other(), window);
+      return i == 0 ? g_.conv(c, other(), window, in[1], in[2]) : g_.convWeight(c, other(), window);
     case Op::ConvWeight:  // (x, y) -> w
       return i == 0 ? g_.convInput(other(), c, window, in[1], in[2])
                     : g_.conv(other(), c, window, in[1], in[2]);
@@ -139,7 +135,8 @@ std::vector<Id> vjp(Graph& graph, Id output, Id cotangent, const std::vector<Id>
   Jvp jvp(graph, 0);
   std::vector<Id> probes;
   for (size_t i = 0; i < wrt.size(); ++i) {
-    probes.push_back(graph.probe(static_cast<int64_t>(i), graph.shape(wrt[i]), graph[wrt[i]].scope));
+    probes.push_back(
+        graph.probe(static_cast<int64_t>(i), graph.shape(wrt[i]), graph[wrt[i]].scope));
     jvp.seed(wrt[i], probes.back());
   }
   Id image = jvp(output);

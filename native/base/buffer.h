@@ -17,9 +17,9 @@ class Buffer {
     if (bytes_ == 0) return;
     data_.reset(static_cast<std::byte*>(std::aligned_alloc(64, static_cast<size_t>(bytes_))));
     if (!data_)
-      throw Error(ErrorKind::MemoryBudget,
-                  "could not get " + std::to_string(bytes_) + " bytes of memory: use a smaller " +
-                      "--batch or fewer --threads");
+      throw Error(ErrorKind::MemoryBudget, "could not get " + std::to_string(bytes_) +
+                                               " bytes of memory: use a smaller " +
+                                               "--batch or fewer --threads");
   }
 
   std::byte* data() const { return data_.get(); }

@@ -9,9 +9,10 @@
 namespace eigenscope {
 
 struct Progress {
-  int64_t products = 0;   // operator applications so far, counted in single vectors
-  double residual = -1;   // worst residual of the wanted pairs relative to the largest Ritz value; -1 unknown
-  double fraction = -1;   // done share of the current call in [0, 1]; -1 unknown
+  int64_t products = 0;  // operator applications so far, counted in single vectors
+  double residual =
+      -1;  // worst residual of the wanted pairs relative to the largest Ritz value; -1 unknown
+  double fraction = -1;  // done share of the current call in [0, 1]; -1 unknown
 };
 
 // One long call, shared between the thread that computes and the one that asked for it.

@@ -38,8 +38,7 @@ class Compiler {
       p_.outputs.push_back(place_[units_.root(id)]);
       p_.outputShapes.push_back(g_.shape(id));
     }
-    p_.bytes[static_cast<int>(Space::Work)] =
-        std::max(work_[0].size(), work_[1].size());
+    p_.bytes[static_cast<int>(Space::Work)] = std::max(work_[0].size(), work_[1].size());
     p_.bytes[static_cast<int>(Space::Partial)] =
         p_.sumElements * static_cast<int64_t>(bytesOf(precision));
   }
@@ -57,9 +56,7 @@ class Compiler {
     return false;
   }
 
-  bool isSplatLeaf(Id id) const {
-    return g_[id].op == Op::Const && g_.constantOf(id)->size() == 1;
-  }
+  bool isSplatLeaf(Id id) const { return g_[id].op == Op::Const && g_.constantOf(id)->size() == 1; }
 
   // A splat constant that only elementwise loops read is one element.
   bool storedWhole(Id constant) const {
@@ -157,8 +154,8 @@ class Compiler {
         steps(id).push_back({Step::What::Load, id, {}, {place_[id]}, false, {}});
         break;
       case Op::Const:
-        place_[id] = bump(Space::Constant, storedWhole(id) ? bytes(id)
-                                                           : elementBytes(node.type, p_.precision));
+        place_[id] = bump(Space::Constant,
+                          storedWhole(id) ? bytes(id) : elementBytes(node.type, p_.precision));
         steps(id).push_back({Step::What::Load, id, {}, {place_[id]}, false, {}});
         if (!storedWhole(id)) steps(id).back().loop.iteration = {1};  // one element for all
         break;
@@ -173,8 +170,8 @@ class Compiler {
     if (isNew) {
       Place collected = bump(Space::Collected, bytes(collect));
       p_.sums.push_back({p_.sumElements, count(g_.shape(collect)), collected});
-      p_.sumElements += Arena::rounded(bytes(collect)) /
-                        static_cast<int64_t>(bytesOf(p_.precision));
+      p_.sumElements +=
+          Arena::rounded(bytes(collect)) / static_cast<int64_t>(bytesOf(p_.precision));
       place_[collect] = collected;
     }
     return {Space::Partial,
@@ -184,8 +181,8 @@ class Compiler {
   void emitCollect(Id id) {
     Place partial = sumPlace(id);
     if (units_.collectedInPlace(id)) return;
-    steps(id).push_back({Step::What::Accumulate, id, {place_[units_.root(g_[id].in[0])]},
-                         {partial}, true, {}});
+    steps(id).push_back(
+        {Step::What::Accumulate, id, {place_[units_.root(g_[id].in[0])]}, {partial}, true, {}});
   }
 
   void emitPrimitive(Id id) {
@@ -209,9 +206,9 @@ class Compiler {
     Step step{Step::What::Fused, members.back(), {}, {}, false, {}};
     FusedLoop& loop = step.loop;
     loop.iteration = g_.shape(members.back());
-    std::map<Id, int> values;                           // member -> value
-    std::map<std::pair<Id, Shape>, int> inputs;         // root and view -> value
-    std::vector<std::pair<Id, Id>> external;            // (root, operand) in order
+    std::map<Id, int> values;                    // member -> value
+    std::map<std::pair<Id, Shape>, int> inputs;  // root and view -> value
+    std::vector<std::pair<Id, Id>> external;     // (root, operand) in order
     for (Id id : members)
       for (Id in : g_[id].in) {
         Id r = units_.root(in);
@@ -293,8 +290,8 @@ double flopsOf(const Graph& graph, Id id) {
     case Op::ConvInput:
     case Op::ConvWeight: {
       // All three: outputs of the convolution x taps x channels of a group, for each direction.
-      const Shape& y = node.op == Op::Conv ? node.shape
-                                           : graph.shape(node.in[node.op == Op::ConvInput ? 0 : 1]);
+      const Shape& y =
+          node.op == Op::Conv ? node.shape : graph.shape(node.in[node.op == Op::ConvInput ? 0 : 1]);
       const Shape& w = node.op == Op::ConvWeight ? node.shape : graph.shape(node.in[1]);
       double k = node.shape.size() == 5 ? static_cast<double>(node.shape[0]) : 1;
       double perY = 1, perW = 1;
@@ -316,8 +313,8 @@ std::string print(const Program& program, const Graph& graph) {
   };
   std::string text;
   for (int s = 0; s < kStages; ++s) {
-    text += std::string(kStageNames[s]) + " (" + std::to_string(program.stages[s].size()) +
-            " steps)\n";
+    text +=
+        std::string(kStageNames[s]) + " (" + std::to_string(program.stages[s].size()) + " steps)\n";
     for (const Step& step : program.stages[s]) {
       text += "  ";
       if (step.what == Step::What::Load) text += "load ";

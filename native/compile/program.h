@@ -14,9 +14,9 @@ enum class Space : uint8_t {
   Constant,   // once a program
   Global,     // functions of the parameters
   Direction,  // functions of the block of directions, once a product
-  Residual,   // the linearisation: primal values that the tangent stage reads, one set a micro-batch
-  Work,       // within one stage of one micro-batch
-  Partial,    // sums over a chunk of micro-batches, in the computing precision
+  Residual,  // the linearisation: primal values that the tangent stage reads, one set a micro-batch
+  Work,      // within one stage of one micro-batch
+  Partial,   // sums over a chunk of micro-batches, in the computing precision
   Collected,  // totals and what follows from them
 };
 constexpr int kSpaces = 7;
@@ -73,10 +73,10 @@ struct Leaf {
   Shape shape;
 };
 
-struct Sum {         // a Collect
-  int64_t offset;    // elements into partial sums and totals
+struct Sum {       // a Collect
+  int64_t offset;  // elements into partial sums and totals
   int64_t size;
-  Place collected;   // where the total goes before the post stage
+  Place collected;  // where the total goes before the post stage
 };
 
 struct Program {
@@ -87,7 +87,7 @@ struct Program {
   int64_t sumElements = 0;      // of one set of partial sums
   std::vector<Leaf> parameters, tangents;
   std::vector<Sum> sums;
-  std::vector<Place> outputs;   // as asked for
+  std::vector<Place> outputs;  // as asked for
   std::vector<Shape> outputShapes;
   double tangentFlops = 0, primalFlops = 0;  // of matrix products, a micro-batch
 };

@@ -14,14 +14,12 @@ struct Engine::Variant {
   ProductGraph product;
   Program program;
   std::unique_ptr<Executor> executor;
-  Buffer shared[kSpaces];          // Constant, Global, Direction, Collected
+  Buffer shared[kSpaces];           // Constant, Global, Direction, Collected
   std::vector<int64_t> tensorSize;  // elements of each output, by direction
   std::string layout;               // of the residuals
 
   int64_t bytes(Space space) const { return program.bytes[static_cast<int>(space)]; }
-  bool hasTangent() const {
-    return !program.stages[static_cast<int>(Stage::Tangent)].empty();
-  }
+  bool hasTangent() const { return !program.stages[static_cast<int>(Stage::Tangent)].empty(); }
 };
 
 namespace {
@@ -82,7 +80,8 @@ void Engine::load(int64_t slot, int64_t begin, int64_t rows, Type type, Precisio
   }
 }
 
-// ---- sizes ---------------------------------------------------------------------------------------
+// ---- sizes
+// ---------------------------------------------------------------------------------------
 
 // A micro-batch is as large as its tangents' working set stays near a core's cache, at most 256
 // samples, and small enough that there is work for many threads. It depends on model, shapes and
@@ -99,12 +98,14 @@ void Engine::chooseBatch() {
   } else if (options_.batch > 0) {
     batch_ = std::min(options_.batch, n);
   } else {
-    constexpr int64_t kTrial = 8, kNearCache = 3 << 20, kMost = 256, kManyBatches = 16, kEnough = 128;
+    constexpr int64_t kTrial = 8, kNearCache = 3 << 20, kMost = 256, kManyBatches = 16,
+                      kEnough = 128;
     const int64_t trial = std::min(n, kTrial);
     Variant& v = variant({trial, trial}, directionsAtMost_ > 0 ? 1 : 0);
     const int64_t perRow = std::max<int64_t>(1, v.bytes(Space::Work) / trial);
     batch_ = std::clamp<int64_t>(powerOfTwoBelow(kNearCache / perRow + 1), 1, kMost);
-    batch_ = std::min(batch_, std::max(kEnough, powerOfTwoBelow(std::max<int64_t>(1, n / kManyBatches))));
+    batch_ = std::min(batch_,
+                      std::max(kEnough, powerOfTwoBelow(std::max<int64_t>(1, n / kManyBatches))));
     batch_ = std::min(batch_, n);
     if (trial != batch_) variants_.clear();
   }
@@ -137,10 +138,10 @@ void Engine::planMemory() {
     while (workers_ > 1 && bytesWithoutCache(v, directionsAtMost_, workers_) > budget_) --workers_;
     const int64_t need = bytesWithoutCache(v, directionsAtMost_, workers_);
     if (need <= budget_) {
-      keptAtMost_ = options_.keepLinearisation && v.hasTangent() && v.bytes(Space::Residual) > 0
-                        ? std::clamp<int64_t>((budget_ - need) / v.bytes(Space::Residual), 0,
-                                              microBatches_)
-                        : 0;
+      keptAtMost_ =
+          options_.keepLinearisation && v.hasTangent() && v.bytes(Space::Residual) > 0
+              ? std::clamp<int64_t>((budget_ - need) / v.bytes(Space::Residual), 0, microBatches_)
+              : 0;
       return;
     }
     if (directionsAtMost_ > 1) {
@@ -174,8 +175,8 @@ int64_t Engine::chunkOf(const Variant& main) const {
   constexpr double kFlopsPerAddition = 100, kShare = 0.03;
   constexpr int64_t kChunks = 32;
   const double flops = std::max(1.0, main.program.tangentFlops + main.program.primalFlops);
-  const auto wanted = static_cast<int64_t>(
-      static_cast<double>(main.program.sumElements) * kFlopsPerAddition / (kShare * flops));
+  const auto wanted = static_cast<int64_t>(static_cast<double>(main.program.sumElements) *
+                                           kFlopsPerAddition / (kShare * flops));
   const int64_t most = std::max<int64_t>(1, microBatches_ / kChunks);
   return std::clamp<int64_t>(wanted, 1, most);
 }
@@ -197,8 +198,7 @@ Engine::Variant& Engine::variant(const Rows& rows, int64_t directions) {
   for (const Step& step : v->program.stages[static_cast<int>(Stage::Primal)])
     for (const Place& out : step.out)
       if (out.space == Space::Residual)
-        v->layout += " " + std::to_string(out.offset) +
-                     name(v->product.graph[step.node].op) +
+        v->layout += " " + std::to_string(out.offset) + name(v->product.graph[step.node].op) +
                      show(v->product.graph.shape(step.node));
 
   // Parameters, and what depends on nothing else.
@@ -223,7 +223,8 @@ Engine::Variant& Engine::variant(const Rows& rows, int64_t directions) {
   return *slot;
 }
 
-// ---- running -------------------------------------------------------------------------------------
+// ---- running
+// -------------------------------------------------------------------------------------
 
 template <class T>
 void Engine::sweep(Variant& main, Variant* tail, Task& task) {
@@ -412,10 +413,10 @@ std::vector<std::vector<double>> Engine::totals(Task& task) {
                                   [&](const Sum& s) { return s.collected.offset == place.offset; });
     const std::byte* from = main.shared[static_cast<int>(place.space)].data() + place.offset;
     for (int64_t i = 0; i < n; ++i)
-      out.back().push_back(
-          sum != main.program.sums.end() ? totals_[static_cast<size_t>(sum->offset + i)]
-          : f32 ? static_cast<double>(reinterpret_cast<const float*>(from)[i])
-                : reinterpret_cast<const double*>(from)[i]);
+      out.back().push_back(sum != main.program.sums.end()
+                               ? totals_[static_cast<size_t>(sum->offset + i)]
+                           : f32 ? static_cast<double>(reinterpret_cast<const float*>(from)[i])
+                                 : reinterpret_cast<const double*>(from)[i]);
   }
   return out;
 }

@@ -14,9 +14,9 @@ enum class TargetKind { None, Labels, Values };
 
 // What a loss adds to a network's graph. All sums are without the denominator of the mean.
 struct LossGraph {
-  Id split = kNone;      // z, where the Gauss-Newton split lies (a Barrier)
-  Id total = kNone;      // sum of the items of the micro-batch, rank 0
-  std::string where;     // the split in words
+  Id split = kNone;   // z, where the Gauss-Newton split lies (a Barrier)
+  Id total = kNone;   // sum of the items of the micro-batch, rank 0
+  std::string where;  // the split in words
   // Why there is no such matrix; empty where there is.
   std::string noGgn, noLikelihood, noSamples;
   // Columns s [draws, shape of z] with E[s s^T] = d2 total / dz2, for Fisher "mc".
@@ -28,9 +28,9 @@ struct LossGraph {
 // be; and D, the denominator of the mean (1 for `sum`).
 struct TargetPlan {
   TargetKind kind = TargetKind::None;
-  Shape perSample;          // shape of one sample's target in the graph
+  Shape perSample;  // shape of one sample's target in the graph
   double denominator = 1;
-  int64_t items = 0;        // items that count (not ignored)
+  int64_t items = 0;  // items that count (not ignored)
 };
 
 // Compares the targets with the shape of the network's output [N, ...] and reads all of them once:

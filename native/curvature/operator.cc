@@ -105,8 +105,8 @@ class ProductOperator : public CurvatureOperator {
                   "parameters: expected at least one tensor to differentiate by; none was chosen, "
                   "or the model has none");
     if (options_.kind == OperatorKind::FisherMc && options_.draws < 1)
-      throw Error(ErrorKind::Option, "draws: expected at least 1; received " +
-                                         std::to_string(options_.draws));
+      throw Error(ErrorKind::Option,
+                  "draws: expected at least 1; received " + std::to_string(options_.draws));
     checkData(*problem_);
     const int64_t fixedBatch = fixedBatchOf(*problem_);
     targets_ = planTargets(*problem_, outputShape(*problem_, fixedBatch));
@@ -185,8 +185,9 @@ Risk evaluateRisk(const Problem& problem, const RunOptions& options, bool gradie
                         std::to_string(forward.values[i]) + " for sample " +
                         std::to_string(static_cast<int64_t>(i) / width) + ", element " +
                         std::to_string(static_cast<int64_t>(i) % width));
-    throw Error(ErrorKind::DataMismatch,
-                "the loss is not finite although all outputs are: a target meets a probability of 0");
+    throw Error(
+        ErrorKind::DataMismatch,
+        "the loss is not finite although all outputs are: a target meets a probability of 0");
   }
   double squares = 0;
   if (gradient)

@@ -19,10 +19,10 @@ struct LossOptions {
   bool mean = true;                    // reduction "mean" or "sum"
   double labelSmoothing = 0;
   int64_t ignoreIndex = -100;
-  std::vector<double> classWeights;    // empty: 1
-  std::vector<double> posWeight;       // bce-with-logits; empty: 1
-  double delta = 1;                    // huber: delta; smooth-l1: beta
-  std::optional<int64_t> classAxis;    // default 1, PyTorch's
+  std::vector<double> classWeights;  // empty: 1
+  std::vector<double> posWeight;     // bce-with-logits; empty: 1
+  double delta = 1;                  // huber: delta; smooth-l1: beta
+  std::optional<int64_t> classAxis;  // default 1, PyTorch's
 };
 
 // A network, a data set and a loss: what every operator is made of. Immutable.
@@ -32,7 +32,7 @@ struct Problem {
   std::map<std::string, Array> inputs;      // by the model's input names, all with `samples` rows
   std::optional<Array> targets;             // none for the loss "output"
   int64_t samples = 0;
-  std::string output;                       // the chosen output; "" = the first
+  std::string output;  // the chosen output; "" = the first
   LossOptions loss;
 };
 
@@ -40,9 +40,9 @@ enum class OperatorKind { Hessian, Ggn, Functional, FisherType2, FisherMc, Fishe
 
 struct RunOptions {
   Precision precision = Precision::F32;
-  int threads = 0;          // 0: all cores of the machine
-  int64_t batch = 0;        // samples a micro-batch; 0: from model, shapes and precision
-  int64_t maxMemory = 0;    // bytes for linearisation and work space; 0: what is available
+  int threads = 0;                // 0: all cores of the machine
+  int64_t batch = 0;              // samples a micro-batch; 0: from model, shapes and precision
+  int64_t maxMemory = 0;          // bytes for linearisation and work space; 0: what is available
   bool keepLinearisation = true;  // from one product to the next, as far as memory allows
 };
 
@@ -55,11 +55,11 @@ struct OperatorOptions : RunOptions {
 
 // What a finished or running operator tells of itself.
 struct OperatorReport {
-  std::string split;        // where the Gauss-Newton split lies: a value's name and what it is
-  int64_t batch = 0;        // micro-batch size in use
+  std::string split;  // where the Gauss-Newton split lies: a value's name and what it is
+  int64_t batch = 0;  // micro-batch size in use
   int64_t microBatches = 0;
   int64_t cachedMicroBatches = 0;  // whose linearisation is kept
-  int64_t peakBytes = 0;    // of work space, residuals and accumulators
+  int64_t peakBytes = 0;           // of work space, residuals and accumulators
   int threads = 0;
   std::vector<std::string> warnings;
 };

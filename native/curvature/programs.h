@@ -12,8 +12,8 @@ namespace eigenscope {
 // A graph for one micro-batch size, and what to compute of it.
 struct ProductGraph {
   Graph graph;
-  std::vector<Id> outputs;      // kNone: zero
-  std::string split;            // where the Gauss-Newton split lies
+  std::vector<Id> outputs;  // kNone: zero
+  std::string split;        // where the Gauss-Newton split lies
   std::vector<std::string> warnings;
 };
 
@@ -31,8 +31,7 @@ ProductGraph buildRisk(const Problem& problem, const TargetPlan& targets, const 
 // outputs[i]: the product's part for tensor options.tensors[i], [directions, shape], without the
 // denominator. Costs and derivation: DESIGN of the five maps in docs/methods.md.
 ProductGraph buildProduct(const Problem& problem, const TargetPlan& targets,
-                          const OperatorOptions& options, const Rows& rows,
-                          int64_t directions);
+                          const OperatorOptions& options, const Rows& rows, int64_t directions);
 
 // What the sums of buildProduct are multiplied with.
 double productScale(const Problem& problem, const TargetPlan& targets, OperatorKind kind);

@@ -83,8 +83,7 @@ int64_t count(const Shape& shape) {
 
 std::string show(const Shape& shape) {
   std::string text = "[";
-  for (size_t i = 0; i < shape.size(); ++i)
-    text += (i ? ", " : "") + std::to_string(shape[i]);
+  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
   return text + "]";
 }
 
@@ -101,8 +100,7 @@ Id Graph::make(Op op, Type type, Shape shape, std::vector<Id> in, Attr attr) {
       require(nodes_[id].scope != Scope::Local, op, "mixes a micro-batch with a collected value");
   std::string key = keyOf(op, type, shape, in, attr);
   auto [at, isNew] = known_.try_emplace(std::move(key), size());
-  if (isNew)
-    nodes_.push_back({op, type, scope, std::move(shape), std::move(in), std::move(attr)});
+  if (isNew) nodes_.push_back({op, type, scope, std::move(shape), std::move(in), std::move(attr)});
   return at->second;
 }
 
@@ -294,8 +292,7 @@ Id Graph::scatterAdd(Id y, Id index, int64_t axisSigned, int64_t n) {
   require(nodes_[index].type == Type::Int, Op::ScatterAdd, "the index must be Int");
   require(at.size() <= from.size(), Op::ScatterAdd, "the index has a higher rank than the operand");
   size_t axis = axisSigned < 0 ? axisSigned + from.size() - at.size() + 1 : axisSigned;
-  require(axis + at.size() <= from.size() &&
-              std::equal(at.begin(), at.end(), from.begin() + axis),
+  require(axis + at.size() <= from.size() && std::equal(at.begin(), at.end(), from.begin() + axis),
           Op::ScatterAdd, "the index does not fit the operand");
   Shape to(from.begin(), from.begin() + axis);
   to.push_back(n);
@@ -379,8 +376,8 @@ Id Graph::pow(Id x, double exponent) {
 }
 
 Id Graph::binary(Op op, Id a, Id b) {
-  const bool compares = op == Op::Less || op == Op::LessEqual || op == Op::Equal ||
-                        op == Op::And || op == Op::Or;
+  const bool compares =
+      op == Op::Less || op == Op::LessEqual || op == Op::Equal || op == Op::And || op == Op::Or;
   Shape to = broadcastShape(shape(a), shape(b), op);
   Type type = compares ? Type::Bool : nodes_[a].type;
   require(nodes_[a].type == nodes_[b].type, op, "operands have different types");
@@ -419,8 +416,8 @@ Id Graph::binary(Op op, Id a, Id b) {
 Id Graph::select(Id mask, Id a, Id b) {
   require(nodes_[mask].type == Type::Bool, Op::Select, "the mask must be Bool");
   require(nodes_[a].type == nodes_[b].type, Op::Select, "branches have different types");
-  Shape to = broadcastShape(broadcastShape(shape(mask), shape(a), Op::Select), shape(b),
-                            Op::Select);
+  Shape to =
+      broadcastShape(broadcastShape(shape(mask), shape(a), Op::Select), shape(b), Op::Select);
   if (a == b) return broadcast(a, to);
   if (isSplat(a, 0) && isSplat(b, 0)) return constant(constantOf(scalar(0)), to, nodes_[a].type);
   std::vector<Id> in = {mask, a, b};
@@ -433,7 +430,8 @@ Id Graph::cast(Id x, Type type) {
   if (nodes_[x].type == type) return x;
   if (nodes_[x].op == Op::Const) {
     auto values = std::make_shared<std::vector<double>>(*constantOf(x));
-    for (double& v : *values) v = type == Type::Bool ? v != 0 : type == Type::Int ? std::trunc(v) : v;
+    for (double& v : *values)
+      v = type == Type::Bool ? v != 0 : type == Type::Int ? std::trunc(v) : v;
     return constant(values, shape(x), type);
   }
   return make(Op::Cast, type, shape(x), {x});
@@ -521,9 +519,9 @@ namespace {
 
 // Leading K of the operands of a convolution primitive: at most one has it.
 Shape withK(const Shape& a, const Shape& b, Shape to, Op op) {
-  require(a.size() >= 4 && a.size() <= 5 && b.size() >= 4 && b.size() <= 5 &&
-              a.size() + b.size() <= 9,
-          op, "operands need rank 4, one of them 5 with a leading axis of directions");
+  require(
+      a.size() >= 4 && a.size() <= 5 && b.size() >= 4 && b.size() <= 5 && a.size() + b.size() <= 9,
+      op, "operands need rank 4, one of them 5 with a leading axis of directions");
   if (a.size() == 5) to.insert(to.begin(), a[0]);
   if (b.size() == 5) to.insert(to.begin(), b[0]);
   return to;

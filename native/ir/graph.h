@@ -30,61 +30,61 @@ enum class Scope : uint8_t { Const, Global, Local, Collected };
 // R reduction, B bilinear, N nonlinear along an axis, S staging.
 // Derivative: how jvp treats it (see autodiff/): linear in all inputs, linear in the first input
 // only, bilinear, own rule, or none (piecewise constant).
-#define EIGENSCOPE_PRIMITIVES(X)                                               \
-  /* op           kind derivative */                                           \
-  X(Param, L, None)        /* attr.ints = {parameter number} */                \
-  X(Tangent, L, None)      /* direction of a parameter: {number}, K leading */ \
-  X(Probe, L, None)        /* formal tangent, gone after transposition */      \
-  X(Input, L, None)        /* attr.ints = {input slot}; Local */               \
-  X(Const, L, None)        /* constants[attr.ints[0]] */                       \
-  X(Reshape, M, Linear)                                                        \
-  X(Permute, M, Linear)    /* ints = source axis of each axis */               \
-  X(Broadcast, M, Linear)  /* size-1 axes to node.shape */                     \
-  X(Slice, M, Linear)      /* ints = start..., step... ; node.shape = sizes */ \
-  X(Unslice, M, Linear)    /* transpose of Slice: zeros elsewhere */           \
-  X(Concat, M, Linear)     /* ints = {axis} */                                 \
-  X(Gather, I, LinearFirst)     /* (x, index): ints = {axis} */                \
-  X(ScatterAdd, I, LinearFirst) /* (y, index): ints = {axis, rank of index} */ \
-  X(WindowSum, W, Linear)       /* [..., H, W, C] channels last; window */     \
-  X(WindowSpread, W, Linear)    /* transpose of WindowSum */                   \
-  X(WindowArgmax, W, None) /* Int flat index into x; the first maximum wins */ \
-  X(Add, A, Linear)                                                            \
-  X(Sub, A, Linear)                                                            \
-  X(Neg, A, Linear)                                                            \
-  X(Select, A, Select)     /* (mask, a, b); never multiplies by the mask */    \
-  X(Mul, A, Bilinear)                                                          \
-  X(Exp, A, Own)                                                               \
-  X(Log, A, Own)                                                               \
-  X(Sqrt, A, Own)                                                              \
-  X(Recip, A, Own)                                                             \
-  X(Pow, A, Own)           /* x^p, p = attr.number */                          \
-  X(Tanh, A, Own)                                                              \
-  X(Sigmoid, A, Own)                                                           \
-  X(Softplus, A, Own)      /* log(1 + e^x) */                                  \
-  X(Erf, A, Own)                                                               \
-  X(Sin, A, Own)                                                               \
-  X(Cos, A, Own)                                                               \
-  X(Floor, A, None)                                                            \
-  X(Less, A, None)         /* compare any types; gives Bool */                 \
-  X(LessEqual, A, None)                                                        \
-  X(Equal, A, None)                                                            \
-  X(And, A, None)                                                              \
-  X(Or, A, None)                                                               \
-  X(Not, A, None)                                                              \
-  X(Cast, A, None)         /* to node.type; Real to Real does not occur */     \
-  X(StopGradient, A, None)                                                     \
-  X(Barrier, A, Linear)    /* identity that no rewriting sees through */       \
-  X(Sum, R, Linear)        /* ints = axes, kept with size 1 */                 \
-  X(ReduceMax, R, None)    /* ints = axes, kept; only under StopGradient */    \
-  X(Dot, B, Bilinear)      /* attr.labels "bi,oi->bo" */                       \
-  X(Conv, B, Bilinear)     /* (x [B,H,W,C], w [O,kh,kw,C/g]) -> [B,H',W',O] */ \
-  X(ConvInput, B, Bilinear)  /* (y, w) -> x: transpose of Conv in x */         \
-  X(ConvWeight, B, Bilinear) /* (x, y) -> w: transpose of Conv in w */         \
-  X(Softmax, N, Own)       /* last axis */                                     \
-  X(LogSumExp, N, Own)     /* last axis, kept with size 1 */                   \
-  X(Draw, N, None)         /* likelihood draws, see curvature/fisher */        \
-  X(Spread, S, Linear)     /* Global to Local: every micro-batch sees it */    \
-  X(Collect, S, Linear)    /* Local to Collected: sum over micro-batches */
+#define EIGENSCOPE_PRIMITIVES(X)                                                    \
+  /* op           kind derivative */                                                \
+  X(Param, L, None)   /* attr.ints = {parameter number} */                          \
+  X(Tangent, L, None) /* direction of a parameter: {number}, K leading */           \
+  X(Probe, L, None)   /* formal tangent, gone after transposition */                \
+  X(Input, L, None)   /* attr.ints = {input slot}; Local */                         \
+  X(Const, L, None)   /* constants[attr.ints[0]] */                                 \
+  X(Reshape, M, Linear)                                                             \
+  X(Permute, M, Linear)         /* ints = source axis of each axis */               \
+  X(Broadcast, M, Linear)       /* size-1 axes to node.shape */                     \
+  X(Slice, M, Linear)           /* ints = start..., step... ; node.shape = sizes */ \
+  X(Unslice, M, Linear)         /* transpose of Slice: zeros elsewhere */           \
+  X(Concat, M, Linear)          /* ints = {axis} */                                 \
+  X(Gather, I, LinearFirst)     /* (x, index): ints = {axis} */                     \
+  X(ScatterAdd, I, LinearFirst) /* (y, index): ints = {axis, rank of index} */      \
+  X(WindowSum, W, Linear)       /* [..., H, W, C] channels last; window */          \
+  X(WindowSpread, W, Linear)    /* transpose of WindowSum */                        \
+  X(WindowArgmax, W, None)      /* Int flat index into x; the first maximum wins */ \
+  X(Add, A, Linear)                                                                 \
+  X(Sub, A, Linear)                                                                 \
+  X(Neg, A, Linear)                                                                 \
+  X(Select, A, Select) /* (mask, a, b); never multiplies by the mask */             \
+  X(Mul, A, Bilinear)                                                               \
+  X(Exp, A, Own)                                                                    \
+  X(Log, A, Own)                                                                    \
+  X(Sqrt, A, Own)                                                                   \
+  X(Recip, A, Own)                                                                  \
+  X(Pow, A, Own) /* x^p, p = attr.number */                                         \
+  X(Tanh, A, Own)                                                                   \
+  X(Sigmoid, A, Own)                                                                \
+  X(Softplus, A, Own) /* log(1 + e^x) */                                            \
+  X(Erf, A, Own)                                                                    \
+  X(Sin, A, Own)                                                                    \
+  X(Cos, A, Own)                                                                    \
+  X(Floor, A, None)                                                                 \
+  X(Less, A, None) /* compare any types; gives Bool */                              \
+  X(LessEqual, A, None)                                                             \
+  X(Equal, A, None)                                                                 \
+  X(And, A, None)                                                                   \
+  X(Or, A, None)                                                                    \
+  X(Not, A, None)                                                                   \
+  X(Cast, A, None) /* to node.type; Real to Real does not occur */                  \
+  X(StopGradient, A, None)                                                          \
+  X(Barrier, A, Linear)      /* identity that no rewriting sees through */          \
+  X(Sum, R, Linear)          /* ints = axes, kept with size 1 */                    \
+  X(ReduceMax, R, None)      /* ints = axes, kept; only under StopGradient */       \
+  X(Dot, B, Bilinear)        /* attr.labels "bi,oi->bo" */                          \
+  X(Conv, B, Bilinear)       /* (x [B,H,W,C], w [O,kh,kw,C/g]) -> [B,H',W',O] */    \
+  X(ConvInput, B, Bilinear)  /* (y, w) -> x: transpose of Conv in x */              \
+  X(ConvWeight, B, Bilinear) /* (x, y) -> w: transpose of Conv in w */              \
+  X(Softmax, N, Own)         /* last axis */                                        \
+  X(LogSumExp, N, Own)       /* last axis, kept with size 1 */                      \
+  X(Draw, N, None)           /* likelihood draws, see curvature/fisher */           \
+  X(Spread, S, Linear)       /* Global to Local: every micro-batch sees it */       \
+  X(Collect, S, Linear)      /* Local to Collected: sum over micro-batches */
 
 enum class Op : uint8_t {
 #define X(op, kind, derivative) op,

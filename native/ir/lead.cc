@@ -57,8 +57,7 @@ Id Graph::withLead(const Node& original, const std::vector<Id>& in, const std::v
       return concat(all, to.axis(ints[0]));
     }
     case Op::Gather: return gather(in[0], in[1], to.axis(ints[0]));
-    case Op::ScatterAdd:
-      return scatterAdd(in[0], in[1], to.axis(ints[0]), node.shape[ints[0]]);
+    case Op::ScatterAdd: return scatterAdd(in[0], in[1], to.axis(ints[0]), node.shape[ints[0]]);
     case Op::WindowSum: {
       size_t r = node.shape.size();
       return windowSum(in[0], node.attr.window, node.shape[r - 3], node.shape[r - 2]);

@@ -55,50 +55,50 @@ inline float vabs(float x) { return __builtin_fabsf(x); }
 inline double vabs(double x) { return __builtin_fabs(x); }
 
 // One row an operation: name and value in terms of x, y, z (elements) and p (the attribute).
-#define OPERATIONS(X)                                                     \
-  X(Add, x + y)                                                           \
-  X(Sub, x - y)                                                           \
-  X(Neg, -x)                                                              \
-  X(Select, x != 0 ? y : z)                                               \
-  X(Mul, x * y)                                                           \
-  X(Exp, vexp(x))                                                         \
-  X(Log, vlog(x))                                                         \
-  X(Sqrt, vsqrt(x))                                                       \
-  X(Recip, 1 / x)                                                         \
-  X(Pow, vpow(x, p))                                                      \
-  X(Tanh, vtanh(x))                                                       \
-  X(Sigmoid, 1 / (1 + vexp(-x)))                                          \
-  X(Softplus, (x > 0 ? x : 0) + vlog1p(vexp(-vabs(x))))                   \
-  X(Erf, verf(x))                                                         \
-  X(Sin, vsin(x))                                                         \
-  X(Cos, vcos(x))                                                         \
-  X(Floor, vfloor(x))                                                     \
-  X(Less, static_cast<T>(x < y))                                          \
-  X(LessEqual, static_cast<T>(x <= y))                                    \
-  X(Equal, static_cast<T>(x == y))                                        \
-  X(And, static_cast<T>((x != 0) & (y != 0)))                             \
-  X(Or, static_cast<T>((x != 0) | (y != 0)))                              \
-  X(Not, static_cast<T>(x == 0))                                          \
-  X(CastBool, static_cast<T>(x != 0))                                     \
-  X(CastInt, vtrunc(x))                                                   \
+#define OPERATIONS(X)                                   \
+  X(Add, x + y)                                         \
+  X(Sub, x - y)                                         \
+  X(Neg, -x)                                            \
+  X(Select, x != 0 ? y : z)                             \
+  X(Mul, x* y)                                          \
+  X(Exp, vexp(x))                                       \
+  X(Log, vlog(x))                                       \
+  X(Sqrt, vsqrt(x))                                     \
+  X(Recip, 1 / x)                                       \
+  X(Pow, vpow(x, p))                                    \
+  X(Tanh, vtanh(x))                                     \
+  X(Sigmoid, 1 / (1 + vexp(-x)))                        \
+  X(Softplus, (x > 0 ? x : 0) + vlog1p(vexp(-vabs(x)))) \
+  X(Erf, verf(x))                                       \
+  X(Sin, vsin(x))                                       \
+  X(Cos, vcos(x))                                       \
+  X(Floor, vfloor(x))                                   \
+  X(Less, static_cast<T>(x < y))                        \
+  X(LessEqual, static_cast<T>(x <= y))                  \
+  X(Equal, static_cast<T>(x == y))                      \
+  X(And, static_cast<T>((x != 0) & (y != 0)))           \
+  X(Or, static_cast<T>((x != 0) | (y != 0)))            \
+  X(Not, static_cast<T>(x == 0))                        \
+  X(CastBool, static_cast<T>(x != 0))                   \
+  X(CastInt, vtrunc(x))                                 \
   X(Copy, x)
 
 #define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 
 // Operands that an operation does not use point at some tile all the same, so loading is harmless.
-#define DEFINE_FOR(Name, type, value)                                                         \
-  CLONES void type##Name([[maybe_unused]] const type* a, [[maybe_unused]] const type* b,      \
-                         [[maybe_unused]] const type* c, type* r, int64_t n,                  \
-                         [[maybe_unused]] double number) {                                    \
-    using T = type;                                                                           \
-    [[maybe_unused]] const T p = static_cast<T>(number);                                      \
-    _Pragma("GCC ivdep") for (int64_t i = 0; i < n; ++i) {                                    \
-      [[maybe_unused]] const T x = a[i], y = b[i], z = c[i];                                  \
-      r[i] = value;                                                                           \
-    }                                                                                         \
+#define DEFINE_FOR(Name, type, value)                                                    \
+  CLONES void type##Name([[maybe_unused]] const type* a, [[maybe_unused]] const type* b, \
+                         [[maybe_unused]] const type* c, type* r, int64_t n,             \
+                         [[maybe_unused]] double number) {                               \
+    using T = type;                                                                      \
+    [[maybe_unused]] const T p = static_cast<T>(number);                                 \
+    _Pragma("GCC ivdep") for (int64_t i = 0; i < n; ++i) {                               \
+      [[maybe_unused]] const T x = a[i], y = b[i], z = c[i];                             \
+      r[i] = value;                                                                      \
+    }                                                                                    \
   }
-#define DEFINE(Name, value)         \
-  DEFINE_FOR(Name, float, value)    \
+#define DEFINE(Name, value)      \
+  DEFINE_FOR(Name, float, value) \
   DEFINE_FOR(Name, double, value)
 OPERATIONS(DEFINE)
 #undef DEFINE
@@ -125,12 +125,13 @@ Tile tileOf(Op op, Type type) {
   switch (op) {
 #define SAME(Name) \
   case Op::Name: return Tile::Name;
-    SAME(Add) SAME(Sub) SAME(Neg) SAME(Select) SAME(Mul) SAME(Exp) SAME(Log) SAME(Sqrt)
-    SAME(Recip) SAME(Pow) SAME(Tanh) SAME(Sigmoid) SAME(Softplus) SAME(Erf) SAME(Sin) SAME(Cos)
-    SAME(Floor) SAME(Less) SAME(LessEqual) SAME(Equal) SAME(And) SAME(Or) SAME(Not)
+  SAME(Add)
+  SAME(Sub) SAME(Neg) SAME(Select) SAME(Mul) SAME(Exp) SAME(Log) SAME(Sqrt) SAME(Recip) SAME(Pow)
+      SAME(Tanh) SAME(Sigmoid) SAME(Softplus) SAME(Erf) SAME(Sin) SAME(Cos) SAME(Floor) SAME(Less)
+          SAME(LessEqual) SAME(Equal) SAME(And) SAME(Or) SAME(Not)
 #undef SAME
-    case Op::Cast:
-      return type == Type::Bool ? Tile::CastBool : type == Type::Int ? Tile::CastInt : Tile::Copy;
+              case Op::Cast:
+    return type == Type::Bool ? Tile::CastBool : type == Type::Int ? Tile::CastInt : Tile::Copy;
     default: throw Error(ErrorKind::Internal, std::string(name(op)) + " is not elementwise");
   }
 }

@@ -19,8 +19,7 @@ namespace {
 
 int64_t product(const Shape& shape, size_t from, size_t to) {
   return std::accumulate(shape.begin() + static_cast<int64_t>(from),
-                         shape.begin() + static_cast<int64_t>(to), int64_t{1},
-                         std::multiplies<>());
+                         shape.begin() + static_cast<int64_t>(to), int64_t{1}, std::multiplies<>());
 }
 
 std::vector<int64_t> half(const std::vector<int64_t>& ints, bool second) {
@@ -41,8 +40,8 @@ void withType(Type type, F run) {
 
 ConvShape convShape(const Shape& x, const Shape& w, const Shape& y, const Window& window) {
   auto back = [](const Shape& s, size_t i) { return s[s.size() - 1 - i]; };
-  return {back(x, 3), back(x, 2), back(x, 1), back(x, 0), back(y, 2), back(y, 1), back(w, 3),
-          window};
+  return {back(x, 3), back(x, 2), back(x, 1), back(x, 0),
+          back(y, 2), back(y, 1), back(w, 3), window};
 }
 
 WindowShape windowShape(const Shape& x, const Shape& y, const Window& window) {

@@ -35,8 +35,8 @@ FusedKernel<T>::FusedKernel(const FusedLoop& loop) {
 
   for (size_t i = 0; i < loop.inputs.size(); ++i) {
     Input input{loop.inputs[i].type, strides[i], strides[i].back(), Way::Convert, -1};
-    const bool still = std::all_of(input.strides.begin(), input.strides.end(),
-                                   [](int64_t s) { return s == 0; });
+    const bool still =
+        std::all_of(input.strides.begin(), input.strides.end(), [](int64_t s) { return s == 0; });
     if (still)
       input.way = Way::Splat;
     else if (input.type == Type::Real && input.inner == 1)
@@ -63,7 +63,8 @@ FusedKernel<T>::FusedKernel(const FusedLoop& loop) {
   for (size_t c = 0; c < loop.codes.size(); ++c) {
     const auto& from = loop.codes[c];
     Code code{tileOperation<T>(from.op, from.type), from.result, {}, from.number};
-    for (int i = 0; i < 3; ++i) code.operand[i] = from.operand[i] < 0 ? from.operand[0] : from.operand[i];
+    for (int i = 0; i < 3; ++i)
+      code.operand[i] = from.operand[i] < 0 ? from.operand[0] : from.operand[i];
     if (outputOf_[from.result] < 0) {
       if (free.empty()) free.push_back(slots_++);
       slotOf_[from.result] = free.back();
@@ -149,9 +150,8 @@ void FusedKernel<T>::runTile(int64_t begin, int64_t n, const void* const* in, vo
     values[i] = tile;
   }
   for (const Code& code : codes_) {
-    T* result = outputOf_[code.result] >= 0
-                    ? static_cast<T*>(out[outputOf_[code.result]]) + begin
-                    : tiles + slotOf_[code.result] * kTile;
+    T* result = outputOf_[code.result] >= 0 ? static_cast<T*>(out[outputOf_[code.result]]) + begin
+                                            : tiles + slotOf_[code.result] * kTile;
     code.run(values[code.operand[0]], values[code.operand[1]], values[code.operand[2]], result, n,
              code.number);
     values[code.result] = result;

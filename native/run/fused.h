@@ -29,7 +29,7 @@ class FusedKernel {
     std::vector<int64_t> strides;  // along dims_
     int64_t inner;                 // stride of the last axis: 0 or 1, or any
     Way way;
-    int slot;                      // tile buffer; -1 for Direct
+    int slot;  // tile buffer; -1 for Direct
   };
   struct Code {
     void (*run)(const T* a, const T* b, const T* c, T* r, int64_t n, double number);
@@ -42,16 +42,16 @@ class FusedKernel {
   };
 
   void fill(const Input& input, const void* base, int64_t begin, int64_t n, T* tile) const;
-  void runTile(int64_t begin, int64_t n, const void* const* in, void* const* out,
-               const T** values, T* tiles) const;
+  void runTile(int64_t begin, int64_t n, const void* const* in, void* const* out, const T** values,
+               T* tiles) const;
 
   std::vector<int64_t> dims_;
   int64_t total_ = 1;
   std::vector<Input> inputs_;
   std::vector<Code> codes_;
   std::vector<Output> outputs_;
-  std::vector<int> slotOf_;      // of each value; -1 where it is an output's memory or Direct
-  std::vector<int> outputOf_;    // of each value: the Real output it is, -1 none
+  std::vector<int> slotOf_;    // of each value; -1 where it is an output's memory or Direct
+  std::vector<int> outputOf_;  // of each value: the Real output it is, -1 none
   int slots_ = 0;
 };
 

@@ -21,7 +21,8 @@ class LinearOperator {
   virtual Precision precision() const = 0;
 
   // Y = A X for `count` vectors. Vector k is the contiguous run x[k * dim] .. x[(k + 1) * dim - 1]
-  // of float or double; x and y do not overlap. May block; throws Error (Abort when task is cancelled).
+  // of float or double; x and y do not overlap. May block; throws Error (Abort when task is
+  // cancelled).
   virtual void apply(const void* x, void* y, int64_t count, Task& task) = 0;
 
   // Flat parameter index of each coordinate; empty means the identity. Random vectors are keyed by

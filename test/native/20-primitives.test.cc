@@ -19,8 +19,8 @@ struct Case {
   Op covers;
   std::vector<Shape> parameters;
   std::function<Id(Graph&, const std::vector<Id>&)> build;
-  double offset = 0;      // added to parameter values, to stay in a domain
-  bool smooth = true;     // differences make sense
+  double offset = 0;   // added to parameter values, to stay in a domain
+  bool smooth = true;  // differences make sense
 };
 
 Window window2d(int64_t k, int64_t stride, int64_t dilation, int64_t pad, int64_t groups = 1) {
@@ -41,6 +41,7 @@ Id indices(Graph& g, std::vector<double> values, Shape shape) {
 
 const std::vector<Case>& cases() {
   using P = const std::vector<Id>&;
+  // clang-format off
   static const std::vector<Case> kCases = {
       {"reshape", Op::Reshape, {{2, 6}}, [](Graph& g, P p) { return g.mul(g.reshape(g.mul(p[0], p[0]), {3, 4}), g.reshape(p[0], {3, 4})); }},
       {"permute", Op::Permute, {{2, 3, 4}}, [](Graph& g, P p) { return g.mul(g.permute(g.mul(p[0], p[0]), {2, 0, 1}), g.permute(p[0], {2, 0, 1})); }},
@@ -106,6 +107,7 @@ const std::vector<Case>& cases() {
       {"softmax", Op::Softmax, {{3, 5}}, [](Graph& g, P p) { return g.softmax(p[0]); }},
       {"logSumExp", Op::LogSumExp, {{3, 5}}, [](Graph& g, P p) { return g.logSumExp(p[0]); }},
   };
+  // clang-format on
   return kCases;
 }
 
@@ -171,9 +173,9 @@ struct Derivatives {
 TEST_CASE("every primitive has a row") {
   std::set<Op> covered;
   for (const Case& c : cases()) covered.insert(c.covers);
-  const std::set<Op> leavesAndStaging = {Op::Param, Op::Tangent, Op::Probe, Op::Input,
-                                         Op::Const, Op::Spread,  Op::Collect,
-                                         Op::Draw};  // tested by its distribution elsewhere
+  const std::set<Op> leavesAndStaging = {
+      Op::Param, Op::Tangent, Op::Probe,   Op::Input,
+      Op::Const, Op::Spread,  Op::Collect, Op::Draw};  // tested by its distribution elsewhere
   for (int i = 0; i <= static_cast<int>(Op::Collect); ++i) {
     Op op = static_cast<Op>(i);
     CAPTURE(name(op));

@@ -58,8 +58,8 @@ std::vector<Numbers> runProgram(const Graph& graph, const std::vector<Id>& outpu
   };
   for (const Leaf& leaf : program.parameters) place(leaf, leaves.parameters.at(leaf.number));
   for (const Leaf& leaf : program.tangents) place(leaf, leaves.tangents.at(leaf.number));
-  for (Stage stage : {Stage::Constant, Stage::Setup, Stage::Direction, Stage::Primal,
-                      Stage::Tangent})
+  for (Stage stage :
+       {Stage::Constant, Stage::Setup, Stage::Direction, Stage::Primal, Stage::Tangent})
     executor.run(stage, frame);
   for (const Sum& sum : program.sums)
     std::copy_n(buffers[static_cast<int>(Space::Partial)].template as<T>() + sum.offset, sum.size,
