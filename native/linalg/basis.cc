@@ -32,8 +32,8 @@ constexpr int64_t kStripRows = 4096;
 
 void Basis::Free::operator()(std::byte* p) const { std::free(p); }
 
-Basis::Basis(int64_t dim, int64_t capacity, Precision precision, int threads)
-    : dim_(dim), capacity_(capacity), precision_(precision), threads_(threads) {
+Basis::Basis(int64_t dim, int64_t capacity, Precision precision, int threads, const Task* task)
+    : dim_(dim), capacity_(capacity), precision_(precision), threads_(threads), task_(task) {
   const std::size_t bytes = static_cast<std::size_t>(dim) * capacity * bytesOf(precision);
   data_.reset(static_cast<std::byte*>(std::malloc(std::max<std::size_t>(bytes, 1))));
   if (!data_)
@@ -99,6 +99,7 @@ void Basis::sweep(int64_t sums, double* total,
   const int64_t strips = std::clamp<int64_t>(dim_ / kStripRows, 1, kStrips);
   std::vector<double> partial(strips * sums, 0.0);
   const auto one = [&](int, int64_t s) {
+    checkCancelled();
     work({dim_ * s / strips, dim_ * (s + 1) / strips, partial.data() + s * sums});
   };
   if (threads_ > 1 && strips > 1)
@@ -213,6 +214,7 @@ void Basis::triangle(int64_t first, int64_t count, double* r) const {
   const int64_t tall = count + step;
   std::vector<double> scratch, stacked(tall * count);
   for (int64_t row = 0; row < dim_; row += step) {
+    checkCancelled();
     const int64_t rows = std::min(step, dim_ - row);
     int64_t ld = 0;
     const double* v = chunk(row, rows, first, count, scratch, ld);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/precision.h"
+#include "base/task.h"
 
 namespace eigenscope {
 
@@ -15,13 +16,19 @@ namespace eigenscope {
 // in chunks whose size depends on shapes only, converted, and handed to the BLAS.
 class Basis {
  public:
-  // `threads` share the row chunks; results do not depend on their number.
-  Basis(int64_t dim, int64_t capacity, Precision precision, int threads = 1);
+  // `threads` share the row chunks; results do not depend on their number. With a task, sweeps over
+  // the vectors stop with Error (Abort) when it is cancelled.
+  Basis(int64_t dim, int64_t capacity, Precision precision, int threads = 1,
+        const Task* task = nullptr);
 
   int64_t dim() const { return dim_; }
   int64_t capacity() const { return capacity_; }
   Precision precision() const { return precision_; }
   int threads() const { return threads_; }
+  const Task* task() const { return task_; }
+  void checkCancelled() const {
+    if (task_) task_->check();
+  }
 
   void* column(int64_t j) { return data_.get() + j * dim_ * bytesOf(precision_); }
   const void* column(int64_t j) const { return data_.get() + j * dim_ * bytesOf(precision_); }
@@ -86,6 +93,7 @@ class Basis {
   int64_t capacity_;
   Precision precision_;
   int threads_;
+  const Task* task_;
   std::unique_ptr<std::byte, Free> data_;
 };
 

@@ -30,9 +30,11 @@ struct EigshOptions {
   // Single vectors, all phases together; 0: 1000 + 50 k + 2 min(dim, 2000).
   int64_t maxProducts = 0;
   uint64_t seed = 0;
-  int64_t blockSize = 0;     // vectors a product; 0: 1 for Lanczos, k + oversample for the others
-  int64_t oversample = 10;   // extra sketch vectors of the randomized methods
-  int64_t basisSize = 0;     // most basis vectors kept at once; 0: by method
+  int64_t blockSize = 0;    // vectors a product; 0: 1 for Lanczos, k + oversample for the others
+  int64_t oversample = 10;  // extra sketch vectors of the randomized methods
+  // Most basis vectors kept at once by lanczos and krylov; 0: 2 k + 10 for LM and LA, 2 k + 40 for
+  // SA and BE, six blocks for krylov. The sketches keep 2 (subspace) or 3 (nystrom) blocks.
+  int64_t basisSize = 0;
   int64_t memoryBudget = 0;  // bytes for the basis and work vectors; 0: no limit
   int threads = 1;           // for the work on the basis; results do not depend on it
 };
@@ -64,8 +66,9 @@ struct EigshResult {
 //
 // Throws Error: Option (k, tol, block or basis size out of range; which not served by the method;
 // Nystrom on an indefinite operator), MemoryBudget, DataMismatch (the operator returned NaN or
-// infinity), Abort. Running out of products or below the noise of the operator is no error:
-// converged is false and reason says why.
+// infinity), Abort (between products; a dense solve of dimension 2000 spends seconds in LAPACK,
+// which cannot be interrupted). Running out of products or below the noise of the operator is no
+// error: converged is false and reason says why.
 EigshResult eigsh(LinearOperator& op, const EigshOptions& options, Task& task);
 
 }  // namespace eigenscope

@@ -33,7 +33,7 @@ double independence(const std::vector<double>& r, int64_t rank, int64_t width) {
 KrylovSpace::KrylovSpace(ProductCounter& a, Basis& basis, int64_t block, uint64_t seed)
     : a_(a),
       basis_(basis),
-      work_(basis.dim(), block, Precision::F64, basis.threads()),
+      work_(basis.dim(), block, Precision::F64, basis.threads(), basis.task()),
       product_(basis.precision() == Precision::F32 ? basis.dim() * block * sizeof(float) : 0),
       block_(block),
       seed_(seed),

@@ -46,9 +46,9 @@ class Nystrom {
         a_(a),
         k_(plan.options.k),
         width_(plan.block),
-        omega_(plan.dim, width_, plan.precision, plan.options.threads),
-        y_(plan.dim, width_, plan.precision, plan.options.threads),
-        product_(plan.dim, width_, plan.precision, plan.options.threads),
+        omega_(plan.dim, width_, plan.precision, plan.options.threads, &a.task()),
+        y_(plan.dim, width_, plan.precision, plan.options.threads, &a.task()),
+        product_(plan.dim, width_, plan.precision, plan.options.threads, &a.task()),
         progress_(plan, a) {}
 
   // The sketch of one pass is the measurement of the one before: A U gives the residuals of the

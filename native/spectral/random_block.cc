@@ -22,15 +22,18 @@ void appendRandom(Basis& basis, int64_t first, int64_t count, uint64_t seed, uin
                   std::span<const int64_t> index) {
   const int64_t dim = basis.dim();
   if (first == 0) {
-    if (basis.precision() == Precision::F32)
-      fillGaussian(static_cast<float*>(basis.column(0)), dim, count, seed, column, index);
-    else
-      fillGaussian(static_cast<double*>(basis.column(0)), dim, count, seed, column, index);
+    for (int64_t j = 0; j < count; ++j) {
+      basis.checkCancelled();
+      if (basis.precision() == Precision::F32)
+        fillGaussian(static_cast<float*>(basis.column(j)), dim, 1, seed, column + j, index);
+      else
+        fillGaussian(static_cast<double*>(basis.column(j)), dim, 1, seed, column + j, index);
+    }
     if (orthonormalise(basis, 0, count, 0.0, nullptr) < count) outOfDirections();
     return;
   }
   const int64_t most = std::min(count, kBatch);
-  Basis work(dim, most, Precision::F64, basis.threads());
+  Basis work(dim, most, Precision::F64, basis.threads(), basis.task());
   double* w = static_cast<double*>(work.column(0));
   std::vector<double> taken((first + count) * most);
   for (int64_t done = 0; done < count; done += most) {

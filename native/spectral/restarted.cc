@@ -31,7 +31,7 @@ class Restarted {
         floor_(kFloorRoundings * roundingOf(plan.precision)),
         target_(std::max(kTargetShare * plan.options.tol, floor_)),
         a_(a),
-        basis_(plan.dim, plan.basis + plan.block, plan.precision, plan.options.threads),
+        basis_(plan.dim, plan.basis + plan.block, plan.precision, plan.options.threads, &a.task()),
         space_(a, basis_, plan.block, plan.options.seed) {}
 
   enum class Outcome { Found, Noise, OutOfProducts, BetterDense };

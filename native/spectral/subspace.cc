@@ -14,8 +14,8 @@ namespace eigenscope {
 EigshResult subspaceEigsh(const EigshPlan& plan, ProductCounter& a) {
   const int64_t k = plan.options.k, width = plan.block;
   const std::span<const int64_t> index = a.op().index();
-  Basis q(plan.dim, width, plan.precision, plan.options.threads);
-  Basis y(plan.dim, width, plan.precision, plan.options.threads);
+  Basis q(plan.dim, width, plan.precision, plan.options.threads, &a.task());
+  Basis y(plan.dim, width, plan.precision, plan.options.threads, &a.task());
   uint64_t column = 0;
   appendRandom(q, 0, width, plan.options.seed, column, index);
   column += width;

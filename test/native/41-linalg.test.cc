@@ -160,3 +160,16 @@ TEST_CASE("rotations of a float basis are computed in double") {
     rounded &= std::abs(got[i] - expected[i]) <= 6.1e-8 * std::abs(expected[i]);
   CHECK(rounded);
 }
+
+TEST_CASE("sweeps over a basis stop when their task is cancelled") {
+  Task task;
+  Basis basis(20000, 3, Precision::F32, 2, &task);
+  const std::vector<double> v = gaussian(20000, 3, 12);
+  basis.store(0, 3, v.data());
+  CHECK(orthonormalise(basis, 0, 3, 0.0, nullptr) == 3);
+  task.cancelled = true;
+  std::vector<double> w = gaussian(20000, 1, 13), taken(3);
+  CHECK_THROWS_AS(basis.project(w.data(), 1, 3, taken.data()), Error);
+  std::vector<double> r(9);
+  CHECK_THROWS_AS(basis.triangle(0, 3, r.data()), Error);
+}
