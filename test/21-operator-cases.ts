@@ -29,6 +29,38 @@ export const FILES = readdirSync(FOLDER).filter((name) => name.endsWith(".onnx")
 
 const productOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
 
+/** The elements with the order of all axes but the first `kept` reversed. */
+function turned(data: readonly number[], shape: readonly number[], kept: number): number[] {
+  const rows = productOf(shape.slice(0, kept));
+  const lengths = shape.slice(kept);
+  const size = productOf(lengths);
+  const out = new Array<number>(data.length);
+  for (let i = 0; i < size; i++) {
+    let rest = i;
+    let at = 0;
+    // Row-major place of the same element among the reversed axes, the last of which comes first.
+    for (let axis = lengths.length; axis-- > 0; ) {
+      at = at * lengths[axis]! + (rest % lengths[axis]!);
+      rest = Math.floor(rest / lengths[axis]!);
+    }
+    for (let row = 0; row < rows; row++) out[row * size + at] = data[row * size + i]!;
+  }
+  return out;
+}
+
+const turnedShape = (shape: readonly number[], kept: number) => [
+  ...shape.slice(0, kept),
+  ...shape.slice(kept).reverse(),
+];
+
+/** How a case is put to the library. */
+export interface Form {
+  /** Added to the parameters, which are then stored in float64. */
+  move?: Float64Array;
+  /** Inputs come with their axes reversed, and a Transpose brings them into order. */
+  turned?: boolean;
+}
+
 /** Numbers in [-1, 1) that depend on `seed` alone. */
 export function scattered(length: number, seed: number): Float64Array {
   let state = Math.imul(seed + 1, 0x9e3779b1) >>> 0;
@@ -39,16 +71,18 @@ export function scattered(length: number, seed: number): Float64Array {
 }
 
 /**
- * A case whose axis 0 is no batch, as one sample: every input gets a leading axis of length 1, the
- * output becomes a row, and a case without inputs gets one that the output is multiplied with.
+ * Puts nodes between the inputs and the graph. What is no batch becomes one sample: every input gets
+ * a leading axis of length 1, the output becomes a row, and a graph without inputs gets one that the
+ * output is multiplied with.
  */
-function asOneSample(graph: GraphProto, { inputs, output }: OperatorCase): void {
+function wrap(graph: GraphProto, { inputs, output, batched }: OperatorCase, turn: boolean): void {
   const shapeOf = (name: string, dims: number[]) => {
     graph.initializer.push(
       tensor(name, [dims.length], { dataType: DataType.INT64, int64Data: dims.map(BigInt) }),
     );
     return name;
   };
+  const kept = batched ? 1 : 0;
   const before = [];
   for (const [name, { shape }] of Object.entries(inputs)) {
     for (const each of graph.node)
@@ -56,12 +90,25 @@ function asOneSample(graph: GraphProto, { inputs, output }: OperatorCase): void 
     const type = graph.input.find((info) => info.name === name)!.type!;
     const elemType = type.value.case === "tensorType" ? type.value.value.elemType : 0;
     graph.input = graph.input.filter((info) => info.name !== name);
-    graph.input.push(value(name, ["batch", ...shape], elemType));
-    before.push(node("Reshape", [name, shapeOf(`${name}_shape`, shape)], [`${name}_whole`]));
+    const given = turn ? turnedShape(shape, kept) : shape;
+    graph.input.push(value(name, ["batch", ...given.slice(kept)], elemType));
+    before.push(
+      batched
+        ? node("Identity", [name], [`${name}_given`])
+        : node("Reshape", [name, shapeOf(`${name}_shape`, given)], [`${name}_given`]),
+    );
+    const axes = turnedShape([...shape.keys()], kept);
+    before.push(
+      turn
+        ? node("Transpose", [`${name}_given`], [`${name}_whole`], { perm: axes.map(BigInt) })
+        : node("Identity", [`${name}_given`], [`${name}_whole`]),
+    );
   }
-  const row = shapeOf("row_shape", [1, productOf(output.shape)]);
-  graph.node = [...before, ...graph.node, node("Reshape", ["y", row], ["flat"])];
-  graph.output = [value("row", ["batch", productOf(output.shape)])];
+  graph.node = [...before, ...graph.node];
+  if (batched) return;
+  const size = productOf(output.shape);
+  graph.node.push(node("Reshape", ["y", shapeOf("row_shape", [1, size])], ["flat"]));
+  graph.output = [value("row", ["batch", size])];
   if (before.length > 0) graph.node.push(node("Identity", ["flat"], ["row"]));
   else {
     graph.input = [value("one", ["batch", 1])];
@@ -69,12 +116,11 @@ function asOneSample(graph: GraphProto, { inputs, output }: OperatorCase): void 
   }
 }
 
-/** The model of a case; with `move`, its parameters are moved by it and stored in float64. */
-export async function openModel(name: string, move?: Float64Array): Promise<Model> {
+export async function openModel(name: string, { move, turned }: Form = {}): Promise<Model> {
   const test = CASES[name]!;
   const proto = fromBinary(ModelProtoSchema, readFileSync(join(FOLDER, `${name}.onnx`)));
   const graph = proto.graph!;
-  if (!test.batched) asOneSample(graph, test);
+  if (!test.batched || turned) wrap(graph, test, turned ?? false);
   let offset = 0;
   if (move)
     for (const stored of graph.initializer) {
@@ -88,19 +134,24 @@ export async function openModel(name: string, move?: Float64Array): Promise<Mode
   return loadModel(toBinary(ModelProtoSchema, proto), { loss: "mse", params });
 }
 
+const ARRAYS: Record<string, (data: number[]) => Omit<ArraySource, "shape">> = {
+  float32: (data) => ({ data: Float32Array.from(data) }),
+  int64: (data) => ({ data: BigInt64Array.from(data.map(BigInt)) }),
+  int32: (data) => ({ data: Int32Array.from(data) }),
+  uint8: (data) => ({ data: Uint8Array.from(data) }),
+  bool: (data) => ({ data: Uint8Array.from(data), type: "bool" }),
+};
+
 /** The numbers of a case, and pseudo-random targets for its output. */
-export async function openData(name: string): Promise<DataSet> {
+export async function openData(name: string, form: Form = {}): Promise<DataSet> {
   const { inputs, output, batched } = CASES[name]!;
+  const kept = batched ? 1 : 0;
+  const rows = (shape: number[]) => (batched ? shape : [1, ...shape]);
   const arrays: Record<string, ArraySource> = {};
-  for (const [input, { type, shape, data }] of Object.entries(inputs)) {
-    const rows = batched ? shape : [1, ...shape];
-    if (type === "bool") arrays[input] = { data: Uint8Array.from(data), shape: rows, type };
-    else if (type === "int64")
-      arrays[input] = { data: BigInt64Array.from(data.map(BigInt)), shape: rows };
-    else if (type === "int32") arrays[input] = { data: Int32Array.from(data), shape: rows };
-    else if (type === "uint8") arrays[input] = { data: Uint8Array.from(data), shape: rows };
-    else arrays[input] = { data: Float32Array.from(data), shape: rows };
-  }
+  for (const [input, { type, shape, data }] of Object.entries(inputs))
+    arrays[input] = form.turned
+      ? { ...ARRAYS[type]!(turned(data, shape, kept)), shape: rows(turnedShape(shape, kept)) }
+      : { ...ARRAYS[type]!(data), shape: rows(shape) };
   const size = productOf(output.shape);
   if (Object.keys(inputs).length === 0) arrays.one = { data: Float32Array.of(1), shape: [1, 1] };
   arrays.y = { data: scattered(size, size), shape: batched ? output.shape : [1, size] };

@@ -49,10 +49,7 @@ async function moved(model: Model, data: DataSet, direction: Float64Array, step:
 
 /** The network's output there. */
 async function outputAt(name: string, data: DataSet, direction: Float64Array, step: number) {
-  using model = await openModel(
-    name,
-    direction.map((x) => step * x),
-  );
+  using model = await openModel(name, { move: direction.map((x) => step * x) });
   return (await forward(model, data, F64)).values;
 }
 
@@ -101,6 +98,12 @@ test.each(Object.keys(CASES))("%s", async (name) => {
   const batch = batched ? Math.ceil(data.samples / 2) : undefined;
   using split = hessian(model, data, { ...F64, batch });
 
+  // The same numbers in another order of axes.
+  using turnedModel = await openModel(name, { turned: true });
+  using turnedData = await openData(name, { turned: true });
+  const turned = await forward(turnedModel, turnedData, F64);
+  using turnedH = hessian(turnedModel, turnedData, F64);
+
   const asymmetry = (av: Numbers, au: Numbers) =>
     Math.abs(dot(u, av) - dot(v, au)) / (n * (largest(av) + largest(au) + floor));
   const checks: [string, number, number][] = [
@@ -121,6 +124,8 @@ test.each(Object.keys(CASES))("%s", async (name) => {
       ),
       1e-11,
     ],
+    ["value in another layout", errorOf(turned.values, output.data), 1e-12],
+    ["Hessian in another layout", errorOf(await turnedH.apply(block), products, floor), 1e-12],
     ["micro-batches", errorOf(await split.apply(block), products, floor), 1e-12],
   ];
   expect(checks.filter(([, error, bar]) => !(error <= bar))).toEqual([]);
