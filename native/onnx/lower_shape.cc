@@ -107,7 +107,8 @@ Results reshape(Call& c) {
     return open == 0 ? product == elements : open == 1 && product != 0 && elements % product == 0;
   };
   // With a fixed batch b, [b, -1] fits n b elements too, but means n rows.
-  if (c.batch.active() && !x.known()) {
+  const bool fromData = !x.known() && c.b.graph[x.node].scope == Scope::Local;
+  if (c.batch.active() && fromData) {
     const bool leads = !from.empty() && from[0] == c.batch.bound && !target.empty() &&
                        target[0] == c.batch.declared;
     if (leads || !fits(target)) {

@@ -492,6 +492,15 @@ TEST_SUITE("lowering: dense networks and shapes") {
       net.run("y");
       CHECK(net.shape() == Shape{3, 3, 3});
     }
+    SUBCASE("what does not depend on data has no batch") {
+      Net net = model(2, 4);
+      net.parameter("p", {4, 3}, counting(12)).known("s", {2, -1});
+      net.node("Reshape", {"p", "s"}, {"q"});
+      net.node("Add", {"q", "zero"}, {"y"}).constant(arrayOf("zero", {}, {0}));
+      net.node("Relu", {"x"}, {"r"});
+      net.run("y");
+      CHECK(net.shape() == Shape{2, 6});
+    }
     SUBCASE("elsewhere the error says what to do") {
       Net net = model(4, 3);
       net.known("s", {7, -1});
