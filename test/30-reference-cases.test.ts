@@ -84,7 +84,7 @@ describe.each(caseNames)("%s", (name) => {
     for (let k = 0; k < rows; k++) {
       const want = hv[k]!.map((value, i) => value - ggnv[k]![i]!);
       const error = errorOf(got[k]!, want, maxAbs(hv[k]!));
-      errors["functional"] = Math.max(errors["functional"] ?? 0, error);
+      errors.functional = Math.max(errors.functional ?? 0, error);
     }
     for (const [file, error] of Object.entries(errors))
       expect({ file, error, fits: error < bar }).toEqual({ file, error, fits: true });

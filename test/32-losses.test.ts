@@ -67,7 +67,7 @@ async function problemOf(of: LossCase): Promise<{ model: Model; data: DataSet; v
   const net = fixtures.networks[of.network]!;
   const model = await netModel({ ...net, activation: "Tanh" });
   const arrays: Record<string, Rows> = { x: rowsOf(fixtures.x, false) };
-  if (of.y) arrays["y"] = rowsOf(of.y, isLabels(of));
+  if (of.y) arrays.y = rowsOf(of.y, isLabels(of));
   const v = Float64Array.from(fixtures.v[String(net.widths.at(-1))]!);
   return { model, data: await dataOf(arrays), v };
 }

@@ -62,7 +62,7 @@ export function randomTheta(seed: number, widths: number[], bias = true): Float6
 
 export function netBytes({ widths, theta, activation, bias = true, tail = [] }: Net): Uint8Array {
   const nodes = [];
-  const initializers = [];
+  const initializers: ReturnType<typeof doubles>[] = [];
   const inputs = [value("x", ["batch", widths[0]!], DataType.DOUBLE)];
   const all = Float64Array.from(theta);
   let at = 0;
