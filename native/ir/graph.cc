@@ -254,7 +254,10 @@ Id Graph::unslice(Id x, const std::vector<int64_t>& start, const std::vector<int
     for (size_t i = 0; i < from.size(); ++i) identity = identity && (step[i] == 1 || from[i] <= 1);
     if (identity) return x;
   }
-  if (isSplat(x, 0)) return constant(constantOf(scalar(0)), full, nodes_[x].type);
+  if (isSplat(x, 0)) {
+    const Shape to = full;  // nodes may move below
+    return constant(constantOf(scalar(0)), to, nodes_[x].type);
+  }
   std::vector<int64_t> ints = start;
   ints.insert(ints.end(), step.begin(), step.end());
   return make(Op::Unslice, nodes_[x].type, full, {x}, {.ints = ints});
@@ -371,8 +374,9 @@ Id Graph::pow(Id x, double exponent) {
   if (exponent == 3) return mul(mul(x, x), x);
   if (exponent == -1) return unary(Op::Recip, x);
   if (exponent == 0.5) return unary(Op::Sqrt, x);
-  if (exponent == 0) return constant(constantOf(scalar(1)), shape(x));
-  return make(Op::Pow, Type::Real, shape(x), {x}, {.number = exponent});
+  const Shape to = shape(x);  // nodes may move below
+  if (exponent == 0) return constant(constantOf(scalar(1)), to);
+  return make(Op::Pow, Type::Real, to, {x}, {.number = exponent});
 }
 
 Id Graph::binary(Op op, Id a, Id b) {

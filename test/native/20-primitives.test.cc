@@ -69,6 +69,7 @@ const std::vector<Case>& cases() {
       {"sqrt", Op::Sqrt, {{6}}, [](Graph& g, P p) { return g.unary(Op::Sqrt, p[0]); }, 2.5},
       {"recip", Op::Recip, {{6}}, [](Graph& g, P p) { return g.unary(Op::Recip, p[0]); }, 2.5},
       {"pow", Op::Pow, {{6}}, [](Graph& g, P p) { return g.pow(p[0], 2.5); }, 2.5},
+      {"pow 0", Op::Pow, {{6}}, [](Graph& g, P p) { return g.add(g.pow(p[0], 0), g.mul(p[0], p[0])); }},
       {"tanh", Op::Tanh, {{700}}, [](Graph& g, P p) { return g.unary(Op::Tanh, p[0]); }},
       {"sigmoid", Op::Sigmoid, {{6}}, [](Graph& g, P p) { return g.unary(Op::Sigmoid, p[0]); }},
       {"softplus", Op::Softplus, {{6}}, [](Graph& g, P p) { return g.unary(Op::Softplus, p[0]); }},
