@@ -129,7 +129,8 @@ TargetPlan planTargets(const Problem& problem, const Shape& output) {
 
   if (!isClassLoss(row.core)) {
     if (!options.classWeights.empty() || options.labelSmoothing != 0)
-      refuseOption("loss " + options.name + ": class weights and label smoothing belong to cross-entropy");
+      refuseOption("loss " + options.name +
+                   ": class weights and label smoothing belong to cross-entropy");
   } else if (options.labelSmoothing < 0 || options.labelSmoothing > 1) {
     refuseOption("labelSmoothing: expected a number from 0 to 1; received " +
                  std::to_string(options.labelSmoothing));
@@ -226,7 +227,8 @@ TargetPlan planTargets(const Problem& problem, const Shape& output) {
   return plan;
 }
 
-// ---- the graph -----------------------------------------------------------------------------------
+// ---- the graph
+// -----------------------------------------------------------------------------------
 
 namespace {
 
@@ -234,13 +236,7 @@ class Builder {
  public:
   Builder(Graph& graph, const LossOptions& options, Id z, Id y, const Rows& rows,
           const TargetPlan& targets, const std::optional<DrawOptions>& draws)
-      : g_(graph),
-        options_(options),
-        z_(z),
-        y_(y),
-        rows_(rows),
-        targets_(targets),
-        draws_(draws) {
+      : g_(graph), options_(options), z_(z), y_(y), rows_(rows), targets_(targets), draws_(draws) {
     loss_.split = z;
   }
 
@@ -367,7 +363,8 @@ class Builder {
     Id one = g_.scalar(1);
     Id k = options_.posWeight.empty() ? one : vector(options_.posWeight);
     Id steep = g_.add(one, g_.mul(g_.sub(k, one), y_));
-    Id item = g_.add(g_.mul(g_.sub(one, y_), z_), g_.mul(steep, g_.unary(Op::Softplus, g_.neg(z_))));
+    Id item =
+        g_.add(g_.mul(g_.sub(one, y_), z_), g_.mul(steep, g_.unary(Op::Softplus, g_.neg(z_))));
     loss_.total = totalOf(item);
     if (draws_) {
       Id p = g_.unary(Op::Sigmoid, z_);
@@ -384,10 +381,11 @@ class Builder {
       return g_.select(tiny, g_.scalar(-100), g_.unary(Op::Log, safe));
     };
     Id one = g_.scalar(1);
-    Id item = g_.add(g_.mul(y_, clampedLog(z_)),
-                     g_.mul(g_.sub(one, y_), clampedLog(g_.sub(one, z_))));
+    Id item =
+        g_.add(g_.mul(y_, clampedLog(z_)), g_.mul(g_.sub(one, y_), clampedLog(g_.sub(one, z_))));
     loss_.total = g_.neg(totalOf(item));
-    loss_.noLikelihood = "bce has its type-2 and mc Fisher only where the network ends with Sigmoid";
+    loss_.noLikelihood =
+        "bce has its type-2 and mc Fisher only where the network ends with Sigmoid";
   }
 
   // r^2 / (2 scale) within delta, linear beyond.
@@ -424,22 +422,25 @@ class Builder {
     else
       throw Error(ErrorKind::DataMismatch,
                   "loss output: expected a scalar, or one number a sample, from the network; its "
-                  "output has shape " + show(shape) + " for " + std::to_string(rows) + " samples");
+                  "output has shape " +
+                      show(shape) + " for " + std::to_string(rows) + " samples");
     if (count(shape) == 1 && rows > 1)
-      loss_.noSamples = "the loss \"output\" is one number a micro-batch: the gradients of its samples, "
-                        "of which the empirical Fisher is made, are not known";
-    loss_.noGgn = "the loss \"output\" is the graph's own scalar: where its Gauss-Newton split lies "
-                  "is not known; give a loss on the network's output instead";
+      loss_.noSamples =
+          "the loss \"output\" is one number a micro-batch: the gradients of its samples, "
+          "of which the empirical Fisher is made, are not known";
+    loss_.noGgn =
+        "the loss \"output\" is the graph's own scalar: where its Gauss-Newton split lies "
+        "is not known; give a loss on the network's output instead";
     loss_.noLikelihood = loss_.noGgn;
   }
 
   Id draw(DrawKind kind, Id p) {
     Shape shape = g_.shape(p);
     shape.insert(shape.begin(), draws_->draws);
-    return g_.draw({p},
-                   {.ints = {static_cast<int64_t>(kind), draws_->draws,
-                             static_cast<int64_t>(draws_->seed)}},
-                   shape);
+    return g_.draw(
+        {p},
+        {.ints = {static_cast<int64_t>(kind), draws_->draws, static_cast<int64_t>(draws_->seed)}},
+        shape);
   }
 
   Graph& g_;
@@ -461,9 +462,9 @@ LossGraph buildLoss(Graph& graph, const Problem& problem, const onnx::Lowered& n
   std::string where = "at the output";
   // A softmax over another axis than that of the classes is a part of the network.
   const Shape& shape = graph.shape(network.output);
-  const bool overClasses = !isClassLoss(core) || network.activation == "Sigmoid" ||
-                           network.activationAxis ==
-                               static_cast<int64_t>(classAxisOf(problem.loss, shape.size()));
+  const bool overClasses =
+      !isClassLoss(core) || network.activation == "Sigmoid" ||
+      network.activationAxis == static_cast<int64_t>(classAxisOf(problem.loss, shape.size()));
   for (const Move& move : kMoves)
     if (core == move.loss && network.activation == move.activation && overClasses) {
       core = move.becomes;
@@ -478,7 +479,8 @@ LossGraph buildLoss(Graph& graph, const Problem& problem, const onnx::Lowered& n
     if (core == doubtful.loss && value == network.output && overClasses &&
         network.activation == doubtful.activation)
       loss.warnings.push_back("the network ends with " + network.activation + ", and " +
-                              problem.loss.name + " applies it once more, as PyTorch would: did you " +
+                              problem.loss.name +
+                              " applies it once more, as PyTorch would: did you " +
                               "mean the loss " + doubtful.instead + "?");
   return loss;
 }
