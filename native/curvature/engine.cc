@@ -138,6 +138,7 @@ void Engine::planMemory() {
     while (workers_ > 1 && bytesWithoutCache(v, directionsAtMost_, workers_) > budget_) --workers_;
     const int64_t need = bytesWithoutCache(v, directionsAtMost_, workers_);
     if (need <= budget_) {
+      plannedBytes_ = need;
       keptAtMost_ =
           options_.keepLinearisation && v.hasTangent() && v.bytes(Space::Residual) > 0
               ? std::clamp<int64_t>((budget_ - need) / v.bytes(Space::Residual), 0, microBatches_)
@@ -230,20 +231,25 @@ template <class T>
 void Engine::sweep(Variant& main, Variant* tail, Task& task) {
   const int64_t elements = main.program.sumElements;
   const int64_t chunk = chunkOf(main);
-  const int64_t chunks = (microBatches_ + chunk - 1) / chunk;
+  // The last micro-batch, where it is another one, is a chunk of its own: its program has other
+  // sums, in another order.
+  const int64_t whole = tail ? microBatches_ - 1 : microBatches_;
+  const int64_t chunks = (whole + chunk - 1) / chunk + (tail ? 1 : 0);
   // Several chunks wait for one pass of additions, each in its own partial sums.
   const int64_t wave = std::min<int64_t>(chunks, kWaves * workers_);
 
   workspaces_.resize(static_cast<size_t>(workers_));
   if (partials_.size() < static_cast<size_t>(wave)) partials_.resize(static_cast<size_t>(wave));
-  for (int64_t c = 0; c < wave; ++c)
-    ensure(partials_[static_cast<size_t>(c)], main.bytes(Space::Partial));
+  const int64_t partialBytes =
+      std::max(main.bytes(Space::Partial), tail ? tail->bytes(Space::Partial) : 0);
+  for (int64_t c = 0; c < wave; ++c) ensure(partials_[static_cast<size_t>(c)], partialBytes);
   totals_.assign(static_cast<size_t>(elements), 0.0);
 
   // Programs of one micro-batch size share their residuals whatever their number of directions.
   const bool keeps = main.hasTangent();
-  if (keeps && keptLayout_ != main.layout) {
-    keptLayout_ = main.layout;
+  const std::string layout = main.layout + (tail ? "; " + tail->layout : "");
+  if (keeps && keptLayout_ != layout) {
+    keptLayout_ = layout;
     kept_.clear();
     kept_.resize(static_cast<size_t>(microBatches_));
     filled_.assign(static_cast<size_t>(microBatches_), 0);
@@ -279,11 +285,13 @@ void Engine::sweep(Variant& main, Variant* tail, Task& task) {
 
   for (int64_t first = 0; first < chunks; first += wave) {
     const int64_t here = std::min(wave, chunks - first);
+    const int64_t ofMain = tail && first + here == chunks ? here - 1 : here;
     parallel(workers_, here, [&](int worker, int64_t c) {
       const Buffer& partial = partials_[static_cast<size_t>(c)];
       if (partial.bytes())
-        std::memset(partial.data(), 0, static_cast<size_t>(main.bytes(Space::Partial)));
-      const int64_t begin = (first + c) * chunk, end = std::min(begin + chunk, microBatches_);
+        std::memset(partial.data(), 0, static_cast<size_t>(partialBytes));
+      const int64_t begin = c < ofMain ? (first + c) * chunk : whole;
+      const int64_t end = c < ofMain ? std::min(begin + chunk, whole) : microBatches_;
       for (int64_t m = begin; m < end; ++m)
         runOne(workspaces_[static_cast<size_t>(worker)], m, partial.data());
     });
@@ -291,32 +299,36 @@ void Engine::sweep(Variant& main, Variant* tail, Task& task) {
     constexpr int64_t kRun = 1 << 15;
     parallel(workers_, (elements + kRun - 1) / kRun, [&](int, int64_t r) {
       const int64_t from = r * kRun, to = std::min(elements, from + kRun);
-      for (int64_t c = 0; c < here; ++c) {
+      for (int64_t c = 0; c < ofMain; ++c) {
         const T* partial = partials_[static_cast<size_t>(c)].template as<T>();
         double* total = totals_.data();
         for (int64_t i = from; i < to; ++i) total[i] += partial[i];
       }
     });
+    if (ofMain < here) {
+      const T* partial = partials_[static_cast<size_t>(ofMain)].template as<T>();
+      tailTotals_.assign(partial, partial + tail->program.sumElements);
+    }
   }
 
   peakBytes_ = std::max(peakBytes_, heldBytes());
 }
 
-// Scaled totals to their places, then what follows from them.
+// Scaled totals to their places, then what follows from them, which is linear.
 template <class T>
-void Engine::finish(Variant& main, double scale) {
-  Buffer& collected = main.shared[static_cast<int>(Space::Collected)];
-  for (const Sum& sum : main.program.sums) {
+void Engine::finish(Variant& v, const std::vector<double>& totals, double scale) {
+  Buffer& collected = v.shared[static_cast<int>(Space::Collected)];
+  for (const Sum& sum : v.program.sums) {
     T* to = reinterpret_cast<T*>(collected.data() + sum.collected.offset);
     for (int64_t i = 0; i < sum.size; ++i)
-      to[i] = static_cast<T>(totals_[static_cast<size_t>(sum.offset + i)] * scale);
+      to[i] = static_cast<T>(totals[static_cast<size_t>(sum.offset + i)] * scale);
   }
   Frame frame;
   for (Space space : kShared)
-    frame.base[static_cast<int>(space)] = main.shared[static_cast<int>(space)].data();
-  Buffer scratch(main.executor->scratchBytes());
+    frame.base[static_cast<int>(space)] = v.shared[static_cast<int>(space)].data();
+  Buffer scratch(v.executor->scratchBytes());
   frame.scratch = scratch.data();
-  main.executor->run(Stage::Post, frame);
+  v.executor->run(Stage::Post, frame);
 }
 
 template <class T>
@@ -347,23 +359,23 @@ void Engine::block(const T* x, T* y, int64_t width, double scale, Task& task) {
   }
 
   sweep<T>(main, tail, task);
-  finish<T>(main, scale);
+  finish<T>(main, totals_, scale);
+  if (tail) finish<T>(*tail, tailTotals_, scale);
 
-  size_t next = 0;
-  for (size_t i = 0; i < main.product.outputs.size(); ++i) {
-    const int64_t size = main.tensorSize[i];
-    const T* from = nullptr;
-    if (main.product.outputs[i] != kNone) {
-      const Place& place = main.program.outputs[next++];
-      from = reinterpret_cast<const T*>(main.shared[static_cast<int>(place.space)].data() +
-                                        place.offset);
-    }
-    for (int64_t k = 0; k < width; ++k) {
-      T* to = y + k * dim + offsets[i];
-      if (from)
-        std::copy_n(from + k * size, size, to);
-      else
-        std::fill_n(to, size, T{0});
+  std::fill_n(y, width * dim, T{0});
+  for (const Variant* v : {&main, tail}) {
+    if (!v) continue;
+    size_t next = 0;
+    for (size_t i = 0; i < v->product.outputs.size(); ++i) {
+      if (v->product.outputs[i] == kNone) continue;
+      const int64_t size = v->tensorSize[i];
+      const Place& place = v->program.outputs[next++];
+      const T* from = reinterpret_cast<const T*>(v->shared[static_cast<int>(place.space)].data() +
+                                                 place.offset);
+      for (int64_t k = 0; k < width; ++k) {
+        T* to = y + k * dim + offsets[i];
+        for (int64_t j = 0; j < size; ++j) to[j] += from[k * size + j];
+      }
     }
   }
 }
@@ -392,32 +404,38 @@ std::vector<std::vector<double>> Engine::totals(Task& task) {
   std::lock_guard lock(mutex_);
   Variant& main = mainVariant(0);
   Variant* tail = tailVariant(0);
-  const bool f32 = options_.precision == Precision::F32;
-  if (f32) {
-    sweep<float>(main, tail, task);
-    finish<float>(main, 1);
-  } else {
-    sweep<double>(main, tail, task);
-    finish<double>(main, 1);
-  }
-  std::vector<std::vector<double>> out;
-  size_t next = 0;
-  for (Id id : main.product.outputs) {
-    out.emplace_back();
-    if (id == kNone) continue;
-    const Place place = main.program.outputs[next];
-    const int64_t n = eigenscope::count(main.program.outputShapes[next]);
-    ++next;
-    // A total that nothing else was made of keeps its 53 bits.
-    const auto sum = std::find_if(main.program.sums.begin(), main.program.sums.end(),
-                                  [&](const Sum& s) { return s.collected.offset == place.offset; });
-    const std::byte* from = main.shared[static_cast<int>(place.space)].data() + place.offset;
-    for (int64_t i = 0; i < n; ++i)
-      out.back().push_back(sum != main.program.sums.end()
-                               ? totals_[static_cast<size_t>(sum->offset + i)]
-                           : f32 ? static_cast<double>(reinterpret_cast<const float*>(from)[i])
-                                 : reinterpret_cast<const double*>(from)[i]);
-  }
+  std::vector<std::vector<double>> out(main.product.outputs.size());
+  auto add = [&](Variant& v, const std::vector<double>& totals, auto zero) {
+    using T = decltype(zero);
+    finish<T>(v, totals, 1);
+    size_t next = 0;
+    for (size_t o = 0; o < out.size(); ++o) {
+      if (v.product.outputs[o] == kNone) continue;
+      const Place place = v.program.outputs[next];
+      const int64_t n = eigenscope::count(v.program.outputShapes[next]);
+      ++next;
+      // A total that nothing else was made of keeps its 53 bits.
+      const auto sum =
+          std::find_if(v.program.sums.begin(), v.program.sums.end(),
+                       [&](const Sum& s) { return s.collected.offset == place.offset; });
+      const T* from = reinterpret_cast<const T*>(v.shared[static_cast<int>(place.space)].data() +
+                                                 place.offset);
+      out[o].resize(static_cast<size_t>(n), 0.0);
+      for (int64_t i = 0; i < n; ++i)
+        out[o][static_cast<size_t>(i)] += sum != v.program.sums.end()
+                                              ? totals[static_cast<size_t>(sum->offset + i)]
+                                              : static_cast<double>(from[i]);
+    }
+  };
+  auto run = [&](auto zero) {
+    sweep<decltype(zero)>(main, tail, task);
+    add(main, totals_, zero);
+    if (tail) add(*tail, tailTotals_, zero);
+  };
+  if (options_.precision == Precision::F32)
+    run(0.0F);
+  else
+    run(0.0);
   return out;
 }
 
@@ -474,7 +492,7 @@ OperatorReport Engine::report() const {
   report.batch = batch_;
   report.microBatches = microBatches_;
   report.cachedMicroBatches = std::min(keptAtMost_, microBatches_);
-  report.peakBytes = peakBytes_;
+  report.peakBytes = peakBytes_ > 0 ? peakBytes_ : plannedBytes_;
   report.threads = workers_;
   return report;
 }

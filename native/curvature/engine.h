@@ -58,9 +58,9 @@ class Engine : public Feed {
   template <class T>
   void block(const T* x, T* y, int64_t width, double scale, Task& task);
   template <class T>
-  void sweep(Variant& main, Variant* tail, Task& task);  // leaves the sums in totals_
+  void sweep(Variant& main, Variant* tail, Task& task);  // leaves sums in totals_, tailTotals_
   template <class T>
-  void finish(Variant& main, double scale);
+  void finish(Variant& v, const std::vector<double>& totals, double scale);
 
   Variant& variant(const Rows& rows, int64_t directions);
   Variant& mainVariant(int64_t directions) { return variant({batch_, batch_}, directions); }
@@ -84,13 +84,14 @@ class Engine : public Feed {
   // Work space, kept from one product to the next so that pages are touched once.
   std::vector<Worker> workspaces_;
   std::vector<Buffer> partials_;
-  std::vector<double> totals_;
+  std::vector<double> totals_, tailTotals_;
   // Kept linearisations, by micro-batch; of programs with the same residual layout.
   std::vector<Buffer> kept_;
   std::vector<char> filled_;
   std::string keptLayout_;
   int64_t keptAtMost_ = 0;
   mutable int64_t peakBytes_ = 0;
+  int64_t plannedBytes_ = 0;  // before the first product
   mutable std::mutex mutex_;  // one product at a time
 };
 
