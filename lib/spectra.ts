@@ -18,7 +18,7 @@ export interface EigshOptions extends CallOptions {
    * whose products carry noise of about 1e-6, and 1e-9 in float64.
    */
   tol?: number | undefined;
-  /** Products with single vectors, all phases together. Default 1000 + 50 k. */
+  /** Products with single vectors, all phases together. Default 1000 + 50 k + 2 min(dim, 2000). */
   maxProducts?: number | undefined;
   /** Of the random start. Default 0. */
   seed?: number | bigint | undefined;

@@ -177,7 +177,9 @@ TargetPlan planTargets(const Problem& problem, const Shape& output) {
       plan.denominator = options.mean ? static_cast<double>(plan.items) : 1;
       return plan;
     }
-    if (!isInteger(y.type()) || squeezed(yShape) != squeezed(labelShape))
+    // Whole numbers held as floats are labels too: a table of text has no others.
+    const bool whole = isInteger(y.type()) || isFloating(y.type());
+    if (!whole || squeezed(yShape) != squeezed(labelShape))
       y.fail("expected integer labels of shape " + show(labelShape) + " a sample for the output " +
              show(perSample(output)) + " (class axis " + std::to_string(axis) + ")" +
              (row.values ? ", or probabilities of the output's shape" : "") + "; received " +
@@ -400,8 +402,9 @@ class Builder {
 
   void l1() {
     Id r = residual();
-    Id slope = g_.select(g_.binary(Op::Less, g_.scalar(0), r), r, g_.neg(r));
-    loss_.total = totalOf(slope);
+    Id zero = g_.scalar(0);
+    Id below = g_.select(g_.binary(Op::Less, r, zero), g_.neg(r), zero);
+    loss_.total = totalOf(g_.select(g_.binary(Op::Less, zero, r), r, below));
     loss_.noGgn = "l1 has no curvature in the output, so its Gauss-Newton matrix is zero";
     loss_.noLikelihood = loss_.noGgn;
   }

@@ -59,7 +59,7 @@ struct OperatorReport {
   int64_t batch = 0;  // micro-batch size in use
   int64_t microBatches = 0;
   int64_t cachedMicroBatches = 0;  // whose linearisation is kept
-  int64_t peakBytes = 0;           // of work space, residuals and accumulators
+  int64_t peakBytes = 0;           // of work space and residuals; before a product: planned
   int threads = 0;
   std::vector<std::string> warnings;
 };

@@ -29,7 +29,7 @@ ProductGraph buildRisk(const Problem& problem, const TargetPlan& targets, const 
                        bool gradient);
 
 // outputs[i]: the product's part for tensor options.tensors[i], [directions, shape], without the
-// denominator. Costs and derivation: DESIGN of the five maps in docs/methods.md.
+// denominator. Costs and derivation: docs/methods.md.
 ProductGraph buildProduct(const Problem& problem, const TargetPlan& targets,
                           const OperatorOptions& options, const Rows& rows, int64_t directions);
 

@@ -121,10 +121,14 @@ class Restarted {
         if (space_.active() >= k_ && (last || ++step % (1 + space_.active() / kRitzEvery) == 0)) {
           const RitzPairs& pairs = space_.ritz();
           note(pairs);
-          double worst = 0;
-          for (int64_t i : selectBest(pairs.values, k_, which_))
+          double worst = 0, wanted = 0;
+          for (int64_t i : selectBest(pairs.values, k_, which_)) {
             worst = std::max(worst, pairs.residuals[i]);
-          converged = worst <= target_ * scale_;
+            wanted = std::max(wanted, std::abs(pairs.values[i]));
+          }
+          // The promise is relative to the largest Ritz value; at the small end of a spectrum the
+          // aim is relative to the wanted ones, as far as rounding lets it be.
+          converged = worst <= std::max(target_ * wanted, floor_ * scale_);
           a_.report(scale_ > 0 ? worst / scale_ : 0.0);
         }
         if (!converged) continue;
