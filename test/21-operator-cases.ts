@@ -59,6 +59,8 @@ export interface Form {
   move?: Float64Array;
   /** Inputs come with their axes reversed, and a Transpose brings them into order. */
   turned?: boolean;
+  /** So many rows, of those that there are again and again. */
+  samples?: number;
 }
 
 /** Numbers in [-1, 1) that depend on `seed` alone. */
@@ -146,14 +148,19 @@ const ARRAYS: Record<string, (data: number[]) => Omit<ArraySource, "shape">> = {
 export async function openData(name: string, form: Form = {}): Promise<DataSet> {
   const { inputs, output, batched } = CASES[name]!;
   const kept = batched ? 1 : 0;
-  const rows = (shape: number[]) => (batched ? shape : [1, ...shape]);
+  const withRows = (shape: number[]) =>
+    batched ? [form.samples ?? shape[0]!, ...shape.slice(1)] : [1, ...shape];
+  const repeated = (data: number[], shape: number[]) =>
+    Array.from({ length: productOf(withRows(shape)) }, (_, i) => data[i % data.length]!);
   const arrays: Record<string, ArraySource> = {};
-  for (const [input, { type, shape, data }] of Object.entries(inputs))
-    arrays[input] = form.turned
-      ? { ...ARRAYS[type]!(turned(data, shape, kept)), shape: rows(turnedShape(shape, kept)) }
-      : { ...ARRAYS[type]!(data), shape: rows(shape) };
+  for (const [input, { type, shape, data }] of Object.entries(inputs)) {
+    const ordered = form.turned ? turned(data, shape, kept) : data;
+    const given = form.turned ? turnedShape(shape, kept) : shape;
+    arrays[input] = { ...ARRAYS[type]!(repeated(ordered, shape)), shape: withRows(given) };
+  }
   const size = productOf(output.shape);
   if (Object.keys(inputs).length === 0) arrays.one = { data: Float32Array.of(1), shape: [1, 1] };
-  arrays.y = { data: scattered(size, size), shape: batched ? output.shape : [1, size] };
+  const targets = repeated(Array.from(scattered(size, size)), output.shape);
+  arrays.y = { data: targets, shape: batched ? withRows(output.shape) : [1, size] };
   return loadData(arrays);
 }
