@@ -13,6 +13,7 @@
 
 #include "binding/mailbox.h"
 #include "curvature/problem.h"
+#include "run/pool.h"
 #include "spectral/operator.h"
 
 namespace eigenscope::binding {
@@ -30,6 +31,9 @@ class Leaf : public LinearOperator {
   void dispose();
   // Frees likewise, and builds again when it is used again.
   void release();
+
+  // That its products run on; solvers work on their vectors with as many.
+  virtual int threads() const { return 1; }
 
   // JavaScript thread: tells V8 how much memory the leaf holds now.
   virtual void account(Napi::Env) {}
@@ -78,6 +82,9 @@ class CurvatureLeaf : public Leaf {
   ~CurvatureLeaf() override;
 
   int64_t dim() const override { return dim_; }
+  int threads() const override {
+    return options_.threads > 0 ? options_.threads : availableThreads();
+  }
   Precision precision() const override { return options_.precision; }
   std::span<const int64_t> index() const override { return index_; }
   void apply(const void* x, void* y, int64_t count, Task& task) override;

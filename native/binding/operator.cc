@@ -200,7 +200,9 @@ class OperatorHandle : public Napi::ObjectWrap<OperatorHandle> {
     return guarded(info.Env(), [&]() -> Napi::Value {
       Call call = begin(info);
       const OperatorPtr op = get().op;
-      const EigshOptions options = eigshOptionsOf(info[0]);
+      EigshOptions options = eigshOptionsOf(info[0]);
+      for (const LeafPtr& leaf : get().leaves)
+        options.threads = std::max(options.threads, leaf->threads());
       const bool single = op->precision() == Precision::F32;
       const View vectors =
           viewOf(info[1], "eigsh: the vectors", single ? napi_float32_array : napi_float64_array);

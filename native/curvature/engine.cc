@@ -16,7 +16,8 @@ struct Engine::Variant {
   std::unique_ptr<Executor> executor;
   Buffer shared[kSpaces];           // Constant, Global, Direction, Collected
   std::vector<int64_t> tensorSize;  // elements of each output, by direction
-  std::string layout;               // of the residuals
+  std::vector<Sum> primalSums;      // made by the primal stage
+  std::string layout;               // of the residuals and these sums
 
   int64_t bytes(Space space) const { return program.bytes[static_cast<int>(space)]; }
   bool hasTangent() const { return !program.stages[static_cast<int>(Stage::Tangent)].empty(); }
@@ -202,6 +203,20 @@ Engine::Variant& Engine::variant(const Rows& rows, int64_t directions) {
         v->layout += " " + std::to_string(out.offset) + name(v->product.graph[step.node].op) +
                      show(v->product.graph.shape(step.node));
 
+  const auto width = static_cast<int64_t>(bytesOf(options_.precision));
+  for (const Step& step : v->program.stages[static_cast<int>(Stage::Primal)])
+    for (const Place& out : step.out) {
+      if (out.space != Space::Partial) continue;
+      const auto& sums = v->program.sums;
+      const auto sum = std::find_if(sums.begin(), sums.end(), [&](const Sum& candidate) {
+        return candidate.offset * width == out.offset;
+      });
+      auto same = [&](const Sum& other) { return other.offset == sum->offset; };
+      if (std::any_of(v->primalSums.begin(), v->primalSums.end(), same)) continue;
+      v->primalSums.push_back(*sum);
+      v->layout += " sum" + std::to_string(sum->size);
+    }
+
   // Parameters, and what depends on nothing else.
   for (const Leaf& leaf : v->program.parameters) {
     const Array& value = problem_->parameters.at(static_cast<size_t>(leaf.number)).value;
@@ -253,7 +268,15 @@ void Engine::sweep(Variant& main, Variant* tail, Task& task) {
     kept_.clear();
     kept_.resize(static_cast<size_t>(microBatches_));
     filled_.assign(static_cast<size_t>(microBatches_), 0);
+    primalTotals_.clear();
   }
+  // What the primal stage sums is kept with the residuals, as that stage is then skipped: for each
+  // length of the chunks, on which its rounding depends.
+  const bool sumsPrimal =
+      keeps && (!main.primalSums.empty() || (tail && !tail->primalSums.empty()));
+  const auto known = primalTotals_.find(chunk);
+  const bool restores = sumsPrimal && known != primalTotals_.end();
+  if (sumsPrimal && !restores) std::fill(filled_.begin(), filled_.end(), 0);
 
   auto runOne = [&](Worker& worker, int64_t m, std::byte* partial) {
     task.check();
@@ -288,8 +311,7 @@ void Engine::sweep(Variant& main, Variant* tail, Task& task) {
     const int64_t ofMain = tail && first + here == chunks ? here - 1 : here;
     parallel(workers_, here, [&](int worker, int64_t c) {
       const Buffer& partial = partials_[static_cast<size_t>(c)];
-      if (partial.bytes())
-        std::memset(partial.data(), 0, static_cast<size_t>(partialBytes));
+      if (partial.bytes()) std::memset(partial.data(), 0, static_cast<size_t>(partialBytes));
       const int64_t begin = c < ofMain ? (first + c) * chunk : whole;
       const int64_t end = c < ofMain ? std::min(begin + chunk, whole) : microBatches_;
       for (int64_t m = begin; m < end; ++m)
@@ -311,6 +333,23 @@ void Engine::sweep(Variant& main, Variant* tail, Task& task) {
     }
   }
 
+  if (sumsPrimal) {
+    std::vector<double> made;
+    int64_t at = 0;
+    auto keepOrRestore = [&](const Variant& v, std::vector<double>& totals) {
+      for (const Sum& sum : v.primalSums) {
+        double* total = totals.data() + sum.offset;
+        if (restores)
+          std::copy_n(known->second.data() + at, sum.size, total);
+        else
+          made.insert(made.end(), total, total + sum.size);
+        at += sum.size;
+      }
+    };
+    keepOrRestore(main, totals_);
+    if (tail) keepOrRestore(*tail, tailTotals_);
+    if (!restores) primalTotals_.emplace(chunk, std::move(made));
+  }
   peakBytes_ = std::max(peakBytes_, heldBytes());
 }
 
@@ -418,8 +457,8 @@ std::vector<std::vector<double>> Engine::totals(Task& task) {
       const auto sum =
           std::find_if(v.program.sums.begin(), v.program.sums.end(),
                        [&](const Sum& s) { return s.collected.offset == place.offset; });
-      const T* from = reinterpret_cast<const T*>(v.shared[static_cast<int>(place.space)].data() +
-                                                 place.offset);
+      const T* from =
+          reinterpret_cast<const T*>(v.shared[static_cast<int>(place.space)].data() + place.offset);
       out[o].resize(static_cast<size_t>(n), 0.0);
       for (int64_t i = 0; i < n; ++i)
         out[o][static_cast<size_t>(i)] += sum != v.program.sums.end()
@@ -475,6 +514,8 @@ int64_t Engine::heldBytes() const {
     if (v)
       for (Space space : kShared) bytes += v->shared[static_cast<int>(space)].bytes();
   for (const Buffer& kept : kept_) bytes += kept.bytes();
+  for (const auto& [chunk, totals] : primalTotals_)
+    bytes += static_cast<int64_t>(totals.size() * sizeof(double));
   for (const Buffer& partial : partials_) bytes += partial.bytes();
   for (const Worker& w : workspaces_)
     bytes += w.work.bytes() + w.residual.bytes() + w.scratch.bytes();

@@ -89,6 +89,7 @@ class Engine : public Feed {
   std::vector<Buffer> kept_;
   std::vector<char> filled_;
   std::string keptLayout_;
+  std::map<int64_t, std::vector<double>> primalTotals_;  // by length of a chunk
   int64_t keptAtMost_ = 0;
   mutable int64_t peakBytes_ = 0;
   int64_t plannedBytes_ = 0;  // before the first product

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -27,6 +28,11 @@ void checkData(const Problem& problem) {
                                                "numbers; NaN or infinity at " +
                                                parameter.value.indexText(bad));
   }
+}
+
+template <class T>
+bool allFinite(const T* values, int64_t n) {
+  return std::all_of(values, values + n, [](T value) { return std::isfinite(value); });
 }
 
 // A view that keeps nothing alive: the caller holds the problem for the length of the call.
@@ -131,6 +137,15 @@ class ProductOperator : public CurvatureOperator {
 
   void apply(const void* x, void* y, int64_t count, Task& task) override {
     engine_->product(x, y, count, productScale(*problem_, targets_, options_.kind), task);
+    const bool finite = options_.precision == Precision::F32
+                            ? allFinite(static_cast<const float*>(y), count * dim_)
+                            : allFinite(static_cast<const double*>(y), count * dim_);
+    if (finite) return;
+    evaluateRisk(*problem_, options_, false, task);  // names the sample where the loss is to blame
+    throw Error(ErrorKind::DataMismatch,
+                "a product of the operator is not finite although the loss is: a derivative of the "
+                "network is infinite or too large for the precision; try float64, and look for "
+                "roots, powers and quotients at 0");
   }
 
   OperatorReport report() const override { return engine_->report(); }
