@@ -12,7 +12,7 @@ export interface Case {
   grad_norm: number;
   num_params: number;
   N: number;
-  parameters: { name: string; offset: number; size: number }[];
+  parameters: { name: string; shape: number[]; offset: number; size: number }[];
   hessian_top_eigs: { values: number[] };
 }
 

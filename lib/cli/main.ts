@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { exitCodeOf, OptionError } from "../errors";
 import { packageRoot } from "../native";
+import { nearest } from "../options";
 import { type Globals, type OptionGroup, type OptionRow, shared } from "./arguments";
 import { COMMANDS } from "./commands";
 import { printError } from "./output";
@@ -31,6 +32,7 @@ function program(finish: (code: number) => void, globals: Globals): Command {
     .option("--version", "print the version; with --verbose, of everything below as well")
     .option("--verbose", "more of --version")
     .helpCommand(false)
+    .allowExcessArguments()
     .configureHelp({ showGlobalOptions: false })
     .exitOverride()
     .configureOutput({ outputError: () => {} })
@@ -41,6 +43,15 @@ function program(finish: (code: number) => void, globals: Globals): Command {
         "  eigenscope spectrum model.onnx --data val.npz --loss cross-entropy --k 20\n",
     )
     .action((options: { version?: boolean; verbose?: boolean }) => {
+      const [unknown] = top.args;
+      if (unknown !== undefined) {
+        const names = COMMANDS.map(({ name }) => name);
+        const meant = nearest(unknown, names);
+        throw new OptionError(
+          `expected one of the commands ${names.join(", ")}, got "${unknown}"` +
+            `${meant ? `; "${meant}" was probably meant` : ""}`,
+        );
+      }
       if (!options.version) {
         top.outputHelp();
         return finish(2);
@@ -105,8 +116,8 @@ export async function main(args: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return 0;
-      const message = error.message.replace(/^error: /, "");
-      printError(new OptionError(`${message}. See eigenscope --help`), globals.json);
+      const message = error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " ");
+      printError(new OptionError(`${message} See eigenscope --help`), globals.json);
       return 2;
     }
     printError(error, globals.json);
@@ -114,4 +125,8 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 }
 
+// A reader that closes its end early, such as head, is no error.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  process.exit(error.code === "EPIPE" ? 0 : 1);
+});
 main(process.argv.slice(2)).then((code) => process.exit(code));

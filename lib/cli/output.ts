@@ -35,9 +35,11 @@ export function printError(error: unknown, json: boolean): void {
 
 export type Cell = string | number;
 
+const NUMERIC = /^-?[\d,.]+(e[+-]?\d+)?( %)?$/;
+
 /** Columns aligned on the right where all cells are numbers, else on the left. */
 export function table(head: readonly string[], rows: readonly (readonly Cell[])[]): string[] {
-  const right = head.map((_, column) => rows.every((row) => typeof row[column] === "number"));
+  const right = head.map((_, column) => rows.every((row) => NUMERIC.test(String(row[column]))));
   const lines = [head, ...rows].map((row) => row.map(String));
   const widths = head.map((_, column) => Math.max(...lines.map((row) => row[column]!.length)));
   return lines.map((row) =>
@@ -52,7 +54,7 @@ export function table(head: readonly string[], rows: readonly (readonly Cell[])[
 
 /** Six significant digits, as in 0.00123457 or 1.23457e-9. */
 export function short(value: number): string {
-  return Number(value.toPrecision(6)).toString();
+  return value.toPrecision(6);
 }
 
 export function count(value: number): string {
@@ -77,22 +79,30 @@ export function duration(seconds: number): string {
   return minutes < 120 ? `${minutes} min` : `${(minutes / 60).toFixed(1)} h`;
 }
 
-/** One line on a terminal that is written over; nothing where standard error is no terminal. */
+/** Where a progress line goes. */
+export interface Terminal {
+  isTTY?: boolean;
+  columns?: number;
+  write(text: string): unknown;
+}
+
+/** One line on a terminal that is written over; nothing where the stream is no terminal. */
 export class ProgressLine {
-  readonly #shown = process.stderr.isTTY === true;
   readonly #what: string;
-  #tol: number;
+  readonly #tol: number;
+  readonly #terminal: Terminal;
   #first: { seconds: number; residual: number } | undefined;
   #written = false;
 
   /** @param tol the residual at which the call ends, for the time that is left */
-  constructor(what: string, tol = 0) {
+  constructor(what: string, tol = 0, terminal: Terminal = process.stderr) {
     this.#what = what;
     this.#tol = tol;
+    this.#terminal = terminal;
   }
 
   readonly onProgress = (progress: Progress): void => {
-    if (!this.#shown) return;
+    if (this.#terminal.isTTY !== true) return;
     const parts = [`${this.#what}: ${count(progress.products)} products`];
     if (progress.residual !== undefined)
       parts.push(`residual ${progress.residual.toExponential(1)}`);
@@ -101,8 +111,8 @@ export class ProgressLine {
     parts.push(duration(progress.seconds));
     const left = this.#left(progress);
     if (left !== undefined) parts.push(`about ${duration(left)} left`);
-    const width = (process.stderr.columns ?? 80) - 1;
-    process.stderr.write(`\r\x1b[K${parts.join(", ").slice(0, width)}`);
+    const width = (this.#terminal.columns ?? 80) - 1;
+    this.#terminal.write(`\r\x1b[K${parts.join(", ").slice(0, width)}`);
     this.#written = true;
   };
 
@@ -121,7 +131,7 @@ export class ProgressLine {
 
   /** Clears the line. */
   end(): void {
-    if (this.#written) process.stderr.write("\r\x1b[K");
+    if (this.#written) this.#terminal.write("\r\x1b[K");
     this.#written = false;
   }
 }
