@@ -79,7 +79,13 @@ describe("targets", () => {
     ],
     ["none", false, undefined, "cross-entropy", /no array for the target y/],
     ["none for mse", false, undefined, "mse", /no array for the target y .*the data have x/],
-    ["labels in floats", false, { data: new Float64Array(n), shape: [] }, "nll", /integer labels/],
+    [
+      "labels that are not whole",
+      false,
+      { data: new Float64Array(n).fill(0.5), shape: [] },
+      "nll",
+      /0\.5/,
+    ],
     ["one number for mse", false, reals([]), "mse", /output's shape .*3.*received/],
     ["too many for mse", false, reals([4]), "mse", /output's shape .*3.*received/],
     ["probabilities of another shape", false, reals([2]), "cross-entropy", /or probabilities of/],
@@ -102,6 +108,12 @@ describe("targets", () => {
     using data = await dataOf(y ? { x, y } : { x });
     const model = ofSequence ? sequence : flat;
     await expectRefused(model, data, loss, "DataMismatchError", message);
+  });
+
+  test("may be labels held as floats, as a CSV column holds them", async () => {
+    using whole = await dataOf({ x, y: good });
+    using floats = await dataOf({ x, y: { data: Float64Array.of(0, 1, 2, 1, 0), shape: [] } });
+    expect(await lossOf(flat, floats)).toBe(await lossOf(flat, whole));
   });
 
   test("are not looked at beyond what the loss needs", async () => {
