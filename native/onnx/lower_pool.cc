@@ -69,6 +69,12 @@ Results globalAveragePool(Call& c) { return {c.b.mean(c.in(0), spatialAxes(c))};
 
 Results globalMaxPool(Call& c) { return {c.b.max(c.in(0), spatialAxes(c))}; }
 
+Results globalLpPool(Call& c) {
+  const double p = static_cast<double>(c.integer("p", 2));
+  const Value powers = c.b.pow(c.b.abs(c.in(0)), p);
+  return {c.b.pow(c.b.sum(powers, spatialAxes(c)), 1 / p)};
+}
+
 // The window of LRN slides over the channels: a band of ones contracts them.
 Results lrn(Call& c) {
   const Shape shape = c.shape(0);
@@ -103,6 +109,7 @@ const Operator kTable[] = {
      .limits = "one or two spatial axes",
      .refuse = refuseVolumes},
     {.name = "GlobalAveragePool", .lower = globalAveragePool},
+    {.name = "GlobalLpPool", .grade = Grade::Piecewise, .lower = globalLpPool},
     {.name = "GlobalMaxPool", .grade = Grade::Piecewise, .lower = globalMaxPool},
     {.name = "LRN", .lower = lrn},
     {.name = "MaxPool",

@@ -247,6 +247,16 @@ TEST_SUITE("lowering: convolution, pooling, normalisation") {
     checkClose(net.value(slope), {2, 1, 0});
   }
 
+  TEST_CASE("GlobalLpPool") {
+    Net net;
+    net.parameter("x", {1, 2, 3}, {1, -2, 2, 3, -4, 12});
+    net.node("GlobalLpPool", {"x"}, {"y"}).node("GlobalLpPool", {"x"}, {"z"}, {{"p", integer(1)}});
+    checkClose(net.run("y"), {3, 13});
+    checkClose(net.run("z"), {5, 19});
+    CHECK(net.shape() == Shape{1, 2, 1});
+    checkDerivatives(net, "y");
+  }
+
   TEST_CASE("GlobalAveragePool, GlobalMaxPool and LRN") {
     Net net;
     net.parameter("x", {2, 2, 1, 3}, {1, 2, 3, 4, 5, 6, 9, 8, 7, -1, -2, -3});
