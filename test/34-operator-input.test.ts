@@ -113,7 +113,8 @@ describe("targets", () => {
   test("may be labels held as floats, as a CSV column holds them", async () => {
     using whole = await dataOf({ x, y: good });
     using floats = await dataOf({ x, y: { data: Float64Array.of(0, 1, 2, 1, 0), shape: [] } });
-    expect(await lossOf(flat, floats)).toBe(await lossOf(flat, whole));
+    const options = { loss: "cross-entropy" } as const;
+    expect(await lossOf(flat, floats, options)).toBe(await lossOf(flat, whole, options));
   });
 
   test("are not looked at beyond what the loss needs", async () => {
