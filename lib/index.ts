@@ -11,6 +11,14 @@ export {
   type Normalize,
 } from "./data/data";
 export * from "./errors";
+export {
+  type Apply,
+  LinearOperator,
+  type LinearOperatorOptions,
+  linearOperator,
+  type OperatorReport,
+  type Restriction,
+} from "./linear-operator";
 export { type MagnitudeMaskOptions, magnitudeMask, type WeightTensor } from "./masks/magnitude";
 export { Mask, type Segment } from "./masks/mask";
 export type { Globs } from "./model/glob";
@@ -25,7 +33,6 @@ export {
 } from "./model/model";
 export type { Dtype, ElementType, Vectors } from "./native";
 export {
-  type Apply,
   type EvaluateOptions,
   type FisherOptions,
   type ForwardOptions,
@@ -36,13 +43,8 @@ export {
   ggn,
   gradient,
   hessian,
-  LinearOperator,
-  type LinearOperatorOptions,
-  linearOperator,
   loss,
   type OperatorOptions,
-  type OperatorReport,
-  type Restriction,
   type RunOptions,
 } from "./operators";
 export { Eigenpairs, type EigshOptions, eigsh } from "./spectra";

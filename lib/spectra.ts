@@ -1,8 +1,8 @@
 /** Eigenvalues and eigenvectors of operators. */
 import { CALL_OPTIONS, type CallOptions, run } from "./call";
 import { MemoryBudgetError, OptionError } from "./errors";
+import { LinearOperator, vectors } from "./linear-operator";
 import type { Vectors } from "./native";
-import { LinearOperator, vectors } from "./operators";
 import { type Check, check, checkOptions, describe } from "./options";
 
 export interface EigshOptions extends CallOptions {

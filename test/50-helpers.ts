@@ -1,8 +1,14 @@
 // What the tests of the API share: a reference case, a dense operator of JavaScript, a tiny model.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { type DataSet, linearOperator, loadData, loadModel, type Model } from "../lib";
-import type { LinearOperator } from "../lib/operators";
+import {
+  type DataSet,
+  type LinearOperator,
+  linearOperator,
+  loadData,
+  loadModel,
+  type Model,
+} from "../lib";
 import { floats, modelBytes, node, value } from "./10-model-maker";
 
 export const CASES = join(__dirname, "fixtures", "cases");

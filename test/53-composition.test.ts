@@ -161,6 +161,15 @@ describe("of a network", () => {
     expect(relative(matrix, dense(matrix, H.dim, entries(H.dim, same), H.dim))).toBeLessThan(1e-15);
   });
 
+  test("a function's operator takes on the parameters of what it is added to", async () => {
+    const { model, data } = await tinyProblem();
+    const part = hessian(model, data, { precision: "float64" }).restrict("w2");
+    const decay = linearOperator(part.dim, (V) => V.map((x) => 0.1 * x));
+    const wanted = await matrixOf(part.shift(0.1));
+    expect(relative(await matrixOf(part.add(decay)), wanted)).toBeLessThan(1e-14);
+    expect(relative(await matrixOf(decay.add(part)), wanted)).toBeLessThan(1e-14);
+  });
+
   test("parts that do not fit together are refused by name", async () => {
     const { model, data } = await tinyProblem();
     const H = hessian(model, data, { precision: "float64" });

@@ -53,7 +53,11 @@ export const COMMANDS: readonly CommandRow[] = [
         "lanczos (default), krylov, subspace, nystrom",
         oneOf("lanczos", "krylov", "subspace", "nystrom"),
       ],
-      ["--max-products <n>", "give up after so many (default 1000 + 50 k + 2 min(dim, 2000))", whole(1)],
+      [
+        "--max-products <n>",
+        "give up after so many (default 1000 + 50 k + 2 min(dim, 2000))",
+        whole(1),
+      ],
       ["--block-size <n>", "vectors a product (default by method)", whole(1)],
       ["--trace <n>", "also estimate the trace, with n random products", whole(2)],
       ["--vectors <file>", "where the eigenvectors go: .npy, (k, P)", text],

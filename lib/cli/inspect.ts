@@ -1,6 +1,7 @@
 /** eigenscope inspect: what is in the model, and with data, how its curvature is computed. */
 
 import { OptionError } from "../errors";
+import type { OperatorReport } from "../linear-operator";
 import type { Model } from "../model/model";
 import type { Globals, SubjectArguments } from "./arguments";
 import { count, print, printJson, size, table, warn } from "./output";
@@ -96,7 +97,7 @@ function printHuman(
     for (const line of table(["operator", "node", "why"], lines)) print(line);
   }
 
-  const report = document.report as import("../operators").OperatorReport | undefined;
+  const report = document.report as OperatorReport | undefined;
   if (report) {
     print(`\nThe Gauss-Newton split lies ${report.split}.`);
     print(

@@ -5,6 +5,7 @@ import { dirname } from "node:path";
 import { run } from "../call";
 import { DataSet } from "../data/data";
 import { OptionError } from "../errors";
+import type { LinearOperator } from "../linear-operator";
 import type { Loss } from "../model/loss";
 import { loadModel, type Model } from "../model/model";
 import { native } from "../native";
@@ -14,7 +15,6 @@ import {
   functionalHessian,
   ggn,
   hessian,
-  type LinearOperator,
   type OperatorOptions,
   type RunOptions,
 } from "../operators";

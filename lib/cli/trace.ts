@@ -1,7 +1,6 @@
 /** The trace of an operator from random products, where eigenpairs are known already. */
 import type { CallOptions } from "../call";
-import type { LinearOperator } from "../operators";
-import { vectors } from "../operators";
+import { type LinearOperator, vectors } from "../linear-operator";
 import type { Eigenpairs } from "../spectra";
 import { Random } from "./random";
 

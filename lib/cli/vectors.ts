@@ -1,8 +1,8 @@
 /** Vectors that are given in a file. */
 import { run } from "../call";
 import { DataMismatchError } from "../errors";
+import { vectors } from "../linear-operator";
 import { type Dtype, native, type Vectors } from "../native";
-import { vectors } from "../operators";
 
 /**
  * The one array of a .npy file, or of another that holds one, in the given type.

@@ -1,17 +1,10 @@
 /** eigenscope verify: the numbers of this model and data against independent routes. */
 import type { DataSet } from "../data/data";
 import { OptionError } from "../errors";
+import { type LinearOperator, vectors } from "../linear-operator";
 import type { Model } from "../model/model";
 import { native, type Vectors } from "../native";
-import {
-  forward,
-  gradient,
-  hessian,
-  type LinearOperator,
-  lossOf,
-  type RunOptions,
-  vectors,
-} from "../operators";
+import { forward, gradient, hessian, lossOf, type RunOptions } from "../operators";
 import type { Globals, OperatorArguments, SubjectArguments } from "./arguments";
 import { print, printJson, table, warn } from "./output";
 import { Random } from "./random";

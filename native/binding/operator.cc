@@ -368,10 +368,40 @@ Napi::Value functionOperator(const Napi::CallbackInfo& info) {
   });
 }
 
+// An operator that no network is behind, over the parameters of what it is added to.
+class Relabelled final : public LinearOperator {
+ public:
+  Relabelled(OperatorPtr part, std::span<const int64_t> index)
+      : part_(std::move(part)), index_(index.begin(), index.end()) {}
+
+  int64_t dim() const override { return part_->dim(); }
+  Precision precision() const override { return part_->precision(); }
+  std::span<const int64_t> index() const override { return index_; }
+  void apply(const void* x, void* y, int64_t count, Task& task) override {
+    part_->apply(x, y, count, task);
+  }
+
+ private:
+  const OperatorPtr part_;
+  const std::vector<int64_t> index_;
+};
+
+OperatorPtr labelledLike(const Composed& operand, const LinearOperator& other) {
+  const auto isCurvature = [](const LeafPtr& leaf) {
+    return dynamic_cast<const CurvatureLeaf*>(leaf.get()) != nullptr;
+  };
+  const bool labelled = !operand.op->index().empty() ||
+                        std::any_of(operand.leaves.begin(), operand.leaves.end(), isCurvature);
+  if (labelled || operand.op->dim() != other.dim()) return operand.op;
+  return std::make_shared<Relabelled>(operand.op, other.index());
+}
+
 // sumOperators(a, b): a + b
 Napi::Value sumOperators(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    OperatorPtr sum = addOperators({handleOf(info[0]).get().op, handleOf(info[1]).get().op});
+    const Composed& a = handleOf(info[0]).get();
+    const Composed& b = handleOf(info[1]).get();
+    OperatorPtr sum = addOperators({labelledLike(a, *b.op), labelledLike(b, *a.op)});
     return wrapComposed(info.Env(), std::move(sum), {info[0], info[1]});
   });
 }
