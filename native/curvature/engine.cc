@@ -499,7 +499,9 @@ std::vector<double> Engine::locals(int64_t n, Task& task) {
     v.executor->run(Stage::Primal, frame);
     const Rows rows = rowsOf(m);
     const int64_t wanted = std::min(rows.valid, n - m * batch_);
-    const int64_t elements = count(v.program.outputShapes[0]) / rows.rows * wanted;
+    const Shape& shape = v.program.outputShapes[0];
+    const bool byRow = !shape.empty() && shape[0] == rows.rows;
+    const int64_t elements = byRow ? count(shape) / rows.rows * wanted : count(shape);
     for (int64_t i = 0; i < elements; ++i)
       out.push_back(options_.precision == Precision::F32
                         ? static_cast<double>(frame.at<float>(v.program.outputs[0])[i])

@@ -36,7 +36,8 @@ class Engine : public Feed {
   // Totals of a program without directions: f64, in the order of its outputs.
   std::vector<std::vector<double>> totals(Task& task);
 
-  // Local outputs of a program without directions, for samples [0, n).
+  // Local outputs of a program without directions, for samples [0, n): a row each, or, where the
+  // output has no rows, all of it for each micro-batch.
   std::vector<double> locals(int64_t n, Task& task);
   Shape localShape();  // of the first output, with the main micro-batch's rows
 

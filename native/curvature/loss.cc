@@ -110,6 +110,16 @@ Shape withoutAxis(Shape shape, size_t axis) {
 
 Shape perSample(const Shape& shape) { return {shape.begin() + 1, shape.end()}; }
 
+// Every loss but "output" takes one row a sample.
+void requireRows(const LossOptions& options, const Shape& output, int64_t samples) {
+  if (!output.empty() && output[0] == samples) return;
+  throw Error(ErrorKind::DataMismatch,
+              "loss " + options.name + ": expected an output of one row a sample; the network's " +
+                  "output has shape " + show(output) + " for " + std::to_string(samples) +
+                  " samples: export the network with a dynamic batch axis, choose another output, " +
+                  "or take the loss \"output\" where it is the loss itself");
+}
+
 Shape squeezed(Shape shape) {
   std::erase(shape, 1);
   return shape;
@@ -147,6 +157,7 @@ TargetPlan planTargets(const Problem& problem, const Shape& output) {
     plan.items = problem.samples;
     return plan;
   }
+  requireRows(options, output, problem.samples);
   if (!problem.targets)
     throw Error(ErrorKind::DataMismatch,
                 "loss " + options.name + ": expected targets (an array y); the data have none");
@@ -465,6 +476,7 @@ LossGraph buildLoss(Graph& graph, const Problem& problem, const onnx::Lowered& n
   std::string where = "at the output";
   // A softmax over another axis than that of the classes is a part of the network.
   const Shape& shape = graph.shape(network.output);
+  if (core != Core::Output) requireRows(problem.loss, shape, rows.rows);
   const bool overClasses =
       !isClassLoss(core) || network.activation == "Sigmoid" ||
       network.activationAxis == static_cast<int64_t>(classAxisOf(problem.loss, shape.size()));

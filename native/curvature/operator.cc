@@ -174,7 +174,17 @@ Forward evaluateForward(const Problem& problem, const RunOptions& options, int64
   Forward forward;
   forward.shape = engine.localShape();
   forward.values = engine.locals(n, task);
-  if (!forward.shape.empty()) forward.shape[0] = n;
+  const auto found = static_cast<int64_t>(forward.values.size());
+  Shape rows = forward.shape;
+  if (!rows.empty()) rows[0] = n;
+  if (!rows.empty() && count(rows) == found)
+    forward.shape = rows;
+  else if (count(forward.shape) != found)
+    throw Error(ErrorKind::DataMismatch,
+                "forward: expected an output of one row a sample; the network's output has shape " +
+                    show(forward.shape) +
+                    ", and the samples make several micro-batches: evaluate fewer of them, raise "
+                    "the micro-batch size, or export the network with a dynamic batch axis");
   return forward;
 }
 
