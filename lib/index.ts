@@ -10,7 +10,19 @@ export {
   loadData,
   type Normalize,
 } from "./data/data";
-export * from "./errors";
+export {
+  AbortError,
+  DataMismatchError,
+  EigenscopeError,
+  type ErrorKind,
+  InternalError,
+  MemoryBudgetError,
+  ModelFormatError,
+  NotConvergedError,
+  OptionError,
+  type UnsupportedNode,
+  UnsupportedOperatorError,
+} from "./errors";
 export {
   type Apply,
   LinearOperator,

@@ -281,6 +281,7 @@ test("verify passes on networks that are right, and says what it did", () => {
     ["mlp_tanh", "cross-entropy"],
     ["cnn_small", "cross-entropy"],
     ["mlp_mse", "mse"],
+    ["resnet_bn", "cross-entropy"],
   ] as const) {
     const document = json("verify", ...subject(name), "--loss", loss, "--samples", "24");
     expect(document.passed).toBe(true);

@@ -31,8 +31,9 @@ struct Running {
     return next++;
   }
   void remove(uint64_t id) {
+    decltype(cancels)::node_type last;  // what it owns is destroyed without the lock
     std::lock_guard lock(mutex);
-    cancels.erase(id);
+    last = cancels.extract(id);
     changed.notify_all();
   }
 };
@@ -202,8 +203,10 @@ uint64_t Mailbox::begin(std::function<void()> cancel) {
 
 void Mailbox::end(uint64_t id) {
   {
+    // What it owns may post when it is destroyed, so that must come after the lock.
+    decltype(threads_)::node_type last;
     std::lock_guard lock(mutex_);
-    threads_.erase(id);
+    last = threads_.extract(id);
     ended_.notify_all();
   }
   running().remove(id);
