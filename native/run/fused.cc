@@ -170,6 +170,7 @@ void FusedKernel<T>::runTile(int64_t begin, int64_t n, const void* const* in, vo
 
 template <class T>
 void FusedKernel<T>::run(const void* const* in, void* const* out, void* scratch) const {
+  if (total_ == 0) return;
   T* tiles = static_cast<T*>(scratch);
   const T** values = reinterpret_cast<const T**>(tiles + slots_ * kTile);
   for (size_t i = 0; i < inputs_.size(); ++i) {
