@@ -16,6 +16,7 @@ std::string refuseVolumes(const NodeDef& node) {
 
 Windows windowsOf(Call& c, const Shape& x, const Axes& kernel) {
   Windows w;
+  if (c.b.type(c.in(0)) != Type::Real) c.unsupported("windows over integers");
   w.spatial = static_cast<int64_t>(x.size()) - 2;
   if (w.spatial > 2) c.unsupported("only one or two spatial axes are supported");
   if (w.spatial < 1)

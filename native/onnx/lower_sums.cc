@@ -26,6 +26,7 @@ int64_t countOf(const Shape& shape, const Axes& axes) {
 Value Builder::sum(const Value& x, const Axes& axes) {
   if (x.known())
     return known(fold::reduce(*x.host, axes, 0, [](double a, double b) { return a + b; }));
+  if (type(x) != Type::Real) return cast(sum(cast(x, Type::Real), axes), type(x));
   return wrap(graph.sum(x.node, placed(x, axes)), x.perm);
 }
 
@@ -41,6 +42,7 @@ Value Builder::max(const Value& x, const Axes& axes) {
     return known(
         fold::reduce(*x.host, axes, -INFINITY, [](double a, double b) { return b <= a ? a : b; }));
   if (countOf(shape(x), axes) == 1) return x;
+  if (type(x) != Type::Real) return cast(max(cast(x, Type::Real), axes), type(x));
   // The reduced axes as the W of a window that covers them: [kept, 1, reduced, 1].
   Axes kept;
   for (int64_t i = 0; i < rank(x); ++i)
@@ -71,6 +73,8 @@ Value Builder::logSumExp(const Value& x, int64_t axis) {
 
 Value Builder::dot(const Value& a, const std::string& labelsA, const Value& b,
                    const std::string& labelsB, const std::string& labelsOut) {
+  if (const Type kind = type(a); kind != Type::Real)
+    return cast(dot(cast(a, Type::Real), labelsA, cast(b, Type::Real), labelsB, labelsOut), kind);
   auto operand = [this](const Value& x, const std::string& labels, std::string& spec) {
     const Axes perm = x.known() ? identity(rank(x)) : x.perm;
     std::string inMemory(labels.size(), ' ');

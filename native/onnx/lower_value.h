@@ -81,7 +81,8 @@ class Builder {
   Value max(const Value& a, const Value& b);
   Value min(const Value& a, const Value& b);
 
-  // Reductions keep their axes with size 1.
+  // Reductions keep their axes with size 1. Integers that come with the data are reduced, and
+  // contracted below, as floating-point numbers.
   Value sum(const Value& x, const Axes& axes);
   Value mean(const Value& x, const Axes& axes);
   Value max(const Value& x, const Axes& axes);  // differentiable, the first maximum wins
