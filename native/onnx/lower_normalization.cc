@@ -101,9 +101,12 @@ Results groupNormalization(Call& c) {
 Results lpNormalization(Call& c) {
   const Value& x = c.in(0);
   const Axes axes = {normalAxis(c.integer("axis", -1), c.rank(0))};
-  if (c.integer("p", 2) == 2)
-    return {c.b.div(x, c.b.unary(Op::Sqrt, c.b.sum(c.b.mul(x, x), axes)))};
-  return {c.b.div(x, c.b.sum(c.b.abs(x), axes))};
+  const bool euclidean = c.integer("p", 2) == 2;
+  const Value total = c.b.sum(euclidean ? c.b.mul(x, x) : c.b.abs(x), axes);
+  // Nothing but zeros stays so.
+  const Value nothing = c.b.binary(Op::LessEqual, total, Builder::number(0));
+  const Value safe = c.b.select(nothing, Builder::number(1), total);
+  return {c.b.div(x, euclidean ? c.b.unary(Op::Sqrt, safe) : safe)};
 }
 
 // ---- by stored statistics -------------------------------------------------------------------
