@@ -67,6 +67,9 @@ Value Builder::softmax(const Value& x, int64_t axis) {
 }
 
 Value Builder::logSumExp(const Value& x, int64_t axis) {
+  if (shape(x)[axis] == 0)
+    throw Error(ErrorKind::DataMismatch,
+                "the logarithm of a sum over no elements of " + show(shape(x)));
   const Value last = withLast(x, axis);
   return wrap(graph.logSumExp(last.node), last.perm);
 }

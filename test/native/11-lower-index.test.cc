@@ -185,6 +185,18 @@ TEST_SUITE("lowering: indexing, padding, reductions") {
     }
   }
 
+  TEST_CASE("what has no value over no elements is an error") {
+    for (const char* op : {"ReduceMax", "ReduceMin", "ReduceLogSumExp"}) {
+      CAPTURE(std::string(op));
+      Net net;
+      net.parameter("x", {2, 0, 3}, {}).node(op, {"x"}, {"y"}, {{"axes", ints({1})}});
+      CHECK(contains(messageOf(ErrorKind::DataMismatch, [&] { net.lower("y"); }), "no elements"));
+    }
+    Net net;
+    net.parameter("x", {2, 0, 3}, {}).node("ReduceSum", {"x"}, {"y"}, {{"axes", ints({1})}});
+    checkClose(net.run("y"), {0, 0, 0, 0, 0, 0});
+  }
+
   TEST_CASE("running sums, forwards and backwards") {
     for (const bool exclusive : {false, true})
       for (const bool reverse : {false, true}) {
