@@ -102,13 +102,14 @@ void Engine::chooseBatch() {
     constexpr int64_t kTrial = 8, kNearCache = 3 << 20, kMost = 256, kManyBatches = 16,
                       kEnough = 128;
     const int64_t trial = std::min(n, kTrial);
-    Variant& v = variant({trial, trial}, directionsAtMost_ > 0 ? 1 : 0);
-    const int64_t perRow = std::max<int64_t>(1, v.bytes(Space::Work) / trial);
+    const int64_t k = directionsAtMost_ > 0 ? 1 : 0;
+    const Program program = planned(build_({trial, trial}, k), k);
+    const int64_t perRow =
+        std::max<int64_t>(1, program.bytes[static_cast<int>(Space::Work)] / trial);
     batch_ = std::clamp<int64_t>(powerOfTwoBelow(kNearCache / perRow + 1), 1, kMost);
     batch_ = std::min(batch_,
                       std::max(kEnough, powerOfTwoBelow(std::max<int64_t>(1, n / kManyBatches))));
     batch_ = std::min(batch_, n);
-    if (trial != batch_) variants_.clear();
   }
   microBatches_ = (n + batch_ - 1) / batch_;
 }
@@ -183,15 +184,19 @@ int64_t Engine::chunkOf(const Variant& main) const {
   return std::clamp<int64_t>(wanted, 1, most);
 }
 
+Program Engine::planned(const ProductGraph& product, int64_t directions) const {
+  std::vector<Id> outputs;
+  for (Id id : product.outputs)
+    if (id != kNone) outputs.push_back(id);
+  return compile(product.graph, outputs, options_.precision, directions);
+}
+
 Engine::Variant& Engine::variant(const Rows& rows, int64_t directions) {
   auto& slot = variants_[{rows.rows, rows.valid, directions}];
   if (slot) return *slot;
   auto v = std::make_unique<Variant>();
   v->product = build_(rows, directions);
-  std::vector<Id> outputs;
-  for (Id id : v->product.outputs)
-    if (id != kNone) outputs.push_back(id);
-  v->program = compile(v->product.graph, outputs, options_.precision, directions);
+  v->program = planned(v->product, directions);
   v->executor = std::make_unique<Executor>(v->program, v->product.graph);
   for (int64_t tensor : tensors_)
     v->tensorSize.push_back(problem_->parameters.at(static_cast<size_t>(tensor)).size);

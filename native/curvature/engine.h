@@ -63,6 +63,7 @@ class Engine : public Feed {
   template <class T>
   void finish(Variant& v, const std::vector<double>& totals, double scale);
 
+  Program planned(const ProductGraph& product, int64_t directions) const;
   Variant& variant(const Rows& rows, int64_t directions);
   Variant& mainVariant(int64_t directions) { return variant({batch_, batch_}, directions); }
   Variant* tailVariant(int64_t directions);  // of the last micro-batch, where it is another
