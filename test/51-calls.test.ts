@@ -18,25 +18,17 @@ async function longCase() {
   return hessian(model, data, { precision: "float64", threads: 1 });
 }
 
-test("a timer fires on time while the core computes", async () => {
+test("timers fire while the core computes", async () => {
   const H = await longCase();
   await H.report(); // compiled
   let ticks = 0;
-  let longest = 0;
-  let last = performance.now();
-  const timer = setInterval(() => {
-    const now = performance.now();
-    longest = Math.max(longest, now - last);
-    last = now;
-    ticks++;
-  }, 5);
-  const begin = performance.now();
-  const block = vector(16 * H.dim);
-  while (performance.now() - begin < 500) await H.apply(block);
+  const timer = setInterval(() => ticks++, 5);
+  const products = 5;
+  const block = vector(64 * H.dim);
+  for (let i = 0; i < products; i++) await H.apply(block);
   clearInterval(timer);
-  // Were the loop blocked, a product would be one tick; here it is many.
-  expect(ticks).toBeGreaterThan(10);
-  expect(longest).toBeLessThan(performance.now() - begin);
+  // Were the loop blocked, a product would be one tick; here it is many, however busy the machine.
+  expect(ticks).toBeGreaterThan(2 * products);
   H.dispose();
 });
 
