@@ -113,11 +113,12 @@ Shape perSample(const Shape& shape) { return {shape.begin() + 1, shape.end()}; }
 // Every loss but "output" takes one row a sample.
 void requireRows(const LossOptions& options, const Shape& output, int64_t samples) {
   if (!output.empty() && output[0] == samples) return;
-  throw Error(ErrorKind::DataMismatch,
-              "loss " + options.name + ": expected an output of one row a sample; the network's " +
-                  "output has shape " + show(output) + " for " + std::to_string(samples) +
-                  " samples: export the network with a dynamic batch axis, choose another output, " +
-                  "or take the loss \"output\" where it is the loss itself");
+  throw Error(
+      ErrorKind::DataMismatch,
+      "loss " + options.name + ": expected an output of one row a sample; the network's " +
+          "output has shape " + show(output) + " for " + std::to_string(samples) +
+          " samples: export the network with a dynamic batch axis, choose another output, " +
+          "or take the loss \"output\" where it is the loss itself");
 }
 
 Shape squeezed(Shape shape) {

@@ -22,7 +22,7 @@ constexpr double kConstants[] = {
     std::numbers::inv_sqrtpi,
     2 * std::numbers::inv_sqrtpi,
     std::numbers::inv_sqrtpi / std::numbers::sqrt2,  // 1 / sqrt(2 pi)
-    std::numbers::inv_sqrtpi * std::numbers::sqrt2,  // sqrt(2 / pi), tanh GELU
+    std::numbers::inv_sqrtpi* std::numbers::sqrt2,   // sqrt(2 / pi), tanh GELU
     1.6732632423543772848,                           // SELU's alpha
     1.0507009873554804934,                           // SELU's gamma
 };

@@ -125,9 +125,10 @@ Tile tileOf(Op op, Type type) {
   switch (op) {
 #define SAME(Name) \
   case Op::Name: return Tile::Name;
-  SAME(Add)
-  SAME(Sub) SAME(Neg) SAME(Select) SAME(Mul) SAME(Exp) SAME(Log) SAME(Sqrt) SAME(Recip) SAME(Pow)
-      SAME(Tanh) SAME(Sigmoid) SAME(Softplus) SAME(Erf) SAME(Sin) SAME(Cos) SAME(Floor) SAME(Less)
+    SAME(Add)
+  SAME(Sub)
+  SAME(Neg) SAME(Select) SAME(Mul) SAME(Exp) SAME(Log) SAME(Sqrt) SAME(Recip) SAME(Pow) SAME(Tanh)
+      SAME(Sigmoid) SAME(Softplus) SAME(Erf) SAME(Sin) SAME(Cos) SAME(Floor) SAME(Less)
           SAME(LessEqual) SAME(Equal) SAME(And) SAME(Or) SAME(Not)
 #undef SAME
               case Op::Cast:

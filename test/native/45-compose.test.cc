@@ -101,7 +101,9 @@ TEST_CASE("parts that do not fit are refused with what came and what was expecte
   CHECK(refuses([&] { addOperators({a, other}); }, "dimension 2"));
   CHECK(refuses([&] { addOperators({a, single}); }, "float32"));
   CHECK(refuses(
-      [&] { addOperators({restrictOperator(wide, {0, 1, 2}), restrictOperator(wide, {0, 1, 3})}); },
+      [&] {
+        addOperators({restrictOperator(wide, {0, 1, 2}), restrictOperator(wide, {0, 1, 3})});
+      },
       "other parameters"));
   CHECK(refuses([&] { addOperators({a, nullptr}); }, "got none"));
   CHECK(refuses([&] { scaleOperator(a, std::nan("")); }, "finite"));

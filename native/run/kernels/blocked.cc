@@ -225,12 +225,12 @@ EIGENSCOPE_AVX512 void packA(const T* a, int64_t aRow, int64_t aCol, int64_t row
 }
 
 struct Free {
-  void operator()(void* p) const { ::operator delete (p, std::align_val_t{64}); }
+  void operator()(void* p) const { ::operator delete(p, std::align_val_t{64}); }
 };
 
 void* buffer() {
   thread_local std::unique_ptr<void, Free> held{
-      ::operator new ((640 * kDepth + 2 * kRows * kDepth) * sizeof(float), std::align_val_t{64})};
+      ::operator new((640 * kDepth + 2 * kRows * kDepth) * sizeof(float), std::align_val_t{64})};
   return held.get();
 }
 
