@@ -1,5 +1,8 @@
 #include "run/elementwise.h"
 
+#include <iterator>
+#include <string>
+
 #include "base/error.h"
 
 // glibc's vector mathematics (libmvec, at most 4 ulp): declared here so that the vectoriser finds
@@ -104,9 +107,10 @@ OPERATIONS(DEFINE)
 #undef DEFINE
 #undef DEFINE_FOR
 
-enum class Tile {
-#define X(Name, value) Name,
-  OPERATIONS(X)
+// The rows' names; those of primitives are the same, casts have one each.
+constexpr const char* kNames[] = {
+#define X(Name, value) #Name,
+    OPERATIONS(X)
 #undef X
 };
 
@@ -121,32 +125,25 @@ const TileOperation<double> kDouble[] = {
 #undef X
 };
 
-Tile tileOf(Op op, Type type) {
-  switch (op) {
-#define SAME(Name) \
-  case Op::Name: return Tile::Name;
-    SAME(Add)
-  SAME(Sub)
-  SAME(Neg) SAME(Select) SAME(Mul) SAME(Exp) SAME(Log) SAME(Sqrt) SAME(Recip) SAME(Pow) SAME(Tanh)
-      SAME(Sigmoid) SAME(Softplus) SAME(Erf) SAME(Sin) SAME(Cos) SAME(Floor) SAME(Less)
-          SAME(LessEqual) SAME(Equal) SAME(And) SAME(Or) SAME(Not)
-#undef SAME
-              case Op::Cast:
-    return type == Type::Bool ? Tile::CastBool : type == Type::Int ? Tile::CastInt : Tile::Copy;
-    default: throw Error(ErrorKind::Internal, std::string(name(op)) + " is not elementwise");
-  }
+size_t rowOf(Op op, Type type) {
+  std::string wanted = name(op);
+  if (op == Op::Cast)
+    wanted = type == Type::Bool ? "CastBool" : type == Type::Int ? "CastInt" : "Copy";
+  for (size_t row = 0; row < std::size(kNames); ++row)
+    if (wanted == kNames[row]) return row;
+  throw Error(ErrorKind::Internal, wanted + " is not elementwise");
 }
 
 }  // namespace
 
 template <>
 TileOperation<float> tileOperation<float>(Op op, Type type) {
-  return kFloat[static_cast<size_t>(tileOf(op, type))];
+  return kFloat[rowOf(op, type)];
 }
 
 template <>
 TileOperation<double> tileOperation<double>(Op op, Type type) {
-  return kDouble[static_cast<size_t>(tileOf(op, type))];
+  return kDouble[rowOf(op, type)];
 }
 
 }  // namespace eigenscope
