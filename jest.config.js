@@ -8,5 +8,5 @@ module.exports = {
   modulePathIgnorePatterns: ["<rootDir>/build/", "<rootDir>/dist/"],
   // At least two, so that a test file has a process of its own and a crash names the file.
   maxWorkers: Math.max(2, Math.floor(require("node:os").availableParallelism() / 2)),
-  testTimeout: 60_000,
+  testTimeout: 180_000,
 };
