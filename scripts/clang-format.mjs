@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
-const folders = ["native", "test/native", "cmake"];
+const folders = ["native", "test/native", "bench", "cmake"];
 
 const files = folders
   .filter((folder) => existsSync(join(root, folder)))

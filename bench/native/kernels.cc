@@ -59,7 +59,7 @@ double rate(double flops, F run) {
 
 template <class T>
 struct Buffer {
-  explicit Buffer(int64_t n) : data(new (std::align_val_t{64}) T[static_cast<size_t>(n) + 16]) {
+  explicit Buffer(int64_t n) : data(new(std::align_val_t{64}) T[static_cast<size_t>(n) + 16]) {
     for (int64_t i = 0; i < n; ++i) data[i] = static_cast<T>((i % 13) * 0.01);
   }
   ~Buffer() { ::operator delete[](data, std::align_val_t{64}); }
