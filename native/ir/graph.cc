@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <numeric>
 
 #include "base/error.h"
@@ -78,7 +79,11 @@ Kind kindOf(Op op) { return kTable[static_cast<size_t>(op)].kind; }
 Derivative derivativeOf(Op op) { return kTable[static_cast<size_t>(op)].derivative; }
 
 int64_t count(const Shape& shape) {
-  return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;
+  int64_t n = 1;
+  for (int64_t length : shape)
+    if (__builtin_mul_overflow(n, length, &n)) return std::numeric_limits<int64_t>::max();
+  return n;
 }
 
 std::string show(const Shape& shape) {
@@ -90,6 +95,12 @@ std::string show(const Shape& shape) {
 // ---- construction -------------------------------------------------------------------------
 
 Id Graph::make(Op op, Type type, Shape shape, std::vector<Id> in, Attr attr) {
+  constexpr int64_t kMost = int64_t{1} << 50;  // sums of sizes in bytes stay far from overflow
+  if (std::any_of(shape.begin(), shape.end(), [](int64_t length) { return length < 0; }))
+    throw Error(ErrorKind::DataMismatch, "a length is negative in the shape " + show(shape));
+  if (count(shape) > kMost)
+    throw Error(ErrorKind::MemoryBudget,
+                "a value of shape " + show(shape) + " does not fit memory");
   Scope scope = Scope::Const;
   for (Id id : in) scope = std::max(scope, nodes_[id].scope);
   if (scope == Scope::Local)

@@ -52,7 +52,7 @@ Shape broadcastShapes(const Shape& a, const Shape& b) {
   for (size_t i = 0; i < out.size(); ++i) {
     const int64_t da = i < a.size() ? a[a.size() - 1 - i] : 1;
     const int64_t db = i < b.size() ? b[b.size() - 1 - i] : 1;
-    if (da != db && da != 1 && db != 1)
+    if ((da != db && da != 1 && db != 1) || da < 0 || db < 0)
       throw Error(ErrorKind::DataMismatch,
                   "shapes " + show(a) + " and " + show(b) + " do not broadcast");
     out[out.size() - 1 - i] = da == 1 ? db : da;

@@ -1,6 +1,7 @@
 #include "onnx/lower.h"
 
 #include <algorithm>
+#include <limits>
 #include <set>
 #include <unordered_map>
 #include <unordered_set>
@@ -53,7 +54,12 @@ T first(const std::vector<T>& values, const char* name) {
 
 int64_t Call::integer(const char* name, int64_t fallback) const {
   const Attribute* attribute = attributeOf(node, name);
-  return attribute ? first(attribute->ints, name) : fallback;
+  if (!attribute) return fallback;
+  const int64_t value = first(attribute->ints, name);
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  if (value > kMost || value < -kMost)
+    mismatch("attribute " + std::string(name) + " is out of range: " + std::to_string(value));
+  return value;
 }
 
 double Call::number(const char* name, double fallback) const {

@@ -30,6 +30,11 @@ Windows windowsOf(Call& c, const Shape& x, const Axes& kernel) {
       (!kernel.empty() && shape != kernel))
     c.mismatch("kernel_shape " + show(shape) + ", strides, dilations or pads do not fit " +
                show(x) + (kernel.empty() ? "" : " and a weight with window " + show(kernel)));
+  constexpr int64_t kMost = int64_t{1} << 31;
+  for (const Axes& each : {shape, stride, dilation, pads})
+    for (int64_t value : each)
+      if (value > kMost || value < 0)
+        c.mismatch("kernel_shape, strides, dilations or pads are out of range: " + show(each));
   for (size_t i = 0; i < n; ++i) {
     const size_t d = 2 - n + i;
     w.window.kernel[d] = shape[i];

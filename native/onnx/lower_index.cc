@@ -72,6 +72,8 @@ Results oneHot(Call& c) {
   const auto depth = c.knownNumber(1);
   if (!depth) c.unsupported("a depth that depends on data");
   const int64_t rank = c.rank(0) + 1, axis = normalAxis(c.integer("axis", -1), rank);
+  if (!(*depth >= 0 && *depth <= static_cast<double>(kFoldLimit)))
+    c.mismatch("a depth of " + std::to_string(*depth));
   const auto n = static_cast<int64_t>(*depth);
   Shape shape(rank, 1);
   shape[axis] = n;
@@ -164,6 +166,9 @@ Results pad(Call& c) {
   if (pads.size() != 2 * axes.size())
     c.mismatch("Pad needs two numbers an axis, got " + show(pads) + " for " + show(c.shape(0)));
   Axes before(rank, 0), after(rank, 0);
+  constexpr int64_t kMost = int64_t{1} << 31;
+  for (int64_t each : pads)
+    if (each > kMost || each < -kMost) c.mismatch("pads are out of range: " + show(pads));
   for (size_t i = 0; i < axes.size(); ++i) {
     const int64_t axis = normalAxis(axes[i], rank);
     before[axis] = pads[i];

@@ -115,6 +115,12 @@ Results einsum(Call& c) {
                  show(c.b.shape(operands.back())));
     start = end + 1;
   }
+  const auto wanted = static_cast<size_t>(std::count(left.begin(), left.end(), ',')) + 1;
+  if (operands.size() != c.inputs() || wanted != c.inputs())
+    c.mismatch("equation " + equation + " is for " + std::to_string(wanted) + " operands, got " +
+               std::to_string(c.inputs()));
+  if (arrow != equation.npos && equation.find_first_not_of(left, arrow + 2) != equation.npos)
+    c.mismatch("equation " + equation + " has a label in its result that no operand has");
   std::string out;
   if (arrow != equation.npos) {
     out = renamed(equation.substr(arrow + 2));
@@ -125,7 +131,7 @@ Results einsum(Call& c) {
                   [&](char label) { return std::count(left.begin(), left.end(), label) != 1; });
     out = renamed(once);
   }
-  if (operands.size() != c.inputs() || seen.size() > 26) c.unsupported("equation " + equation);
+  if (seen.size() > 26) c.unsupported("equation " + equation);
   return {c.b.einsum(operands, labels, out)};
 }
 

@@ -106,6 +106,8 @@ Results reshape(Call& c) {
     const auto open = std::count(shape.begin(), shape.end(), -1);
     return open == 0 ? product == elements : open == 1 && product != 0 && elements % product == 0;
   };
+  if (std::any_of(target.begin(), target.end(), [](int64_t n) { return n < -1; }))
+    c.mismatch("cannot reshape " + show(from) + " to " + show(target));
   // With a fixed batch b, [b, -1] fits n b elements too, but means n rows.
   const bool fromData = !x.known() && c.b.graph[x.node].scope == Scope::Local;
   if (c.batch.active() && fromData) {
@@ -212,7 +214,8 @@ Results concat(Call& c) {
 
 Results parts(Call& c, int64_t axis, const Axes& sizes) {
   const int64_t whole = c.shape(0)[axis];
-  if (std::accumulate(sizes.begin(), sizes.end(), int64_t{0}) != whole)
+  if (std::accumulate(sizes.begin(), sizes.end(), int64_t{0}) != whole ||
+      std::any_of(sizes.begin(), sizes.end(), [](int64_t n) { return n < 0; }))
     c.mismatch("parts " + show(sizes) + " do not add up to " + std::to_string(whole) +
                ", the length of axis " + std::to_string(axis));
   Results results;
