@@ -287,6 +287,8 @@ export interface NativeEigshOptions {
   oversample: number;
   basisSize: number;
   memoryBudget: number;
+  /** Eigenvectors go here: k * dim numbers of the operator's dtype. */
+  vectors: Vectors;
 }
 
 export interface NativeEigshResult {
@@ -302,18 +304,23 @@ export interface NativeEigshResult {
   warnings: string[];
 }
 
+/** Computations on operators: options and result of each, as in native/binding/calls.cc. */
+export interface NativeCalls {
+  eigsh: [NativeEigshOptions, NativeEigshResult];
+}
+
 /** An operator that the core holds. */
 export interface NativeOperator {
   readonly dim: number;
   readonly dtype: Dtype;
   /** y = A x for `count` vectors of the operator's dtype; both arrays are held until it settles. */
   apply(x: Vectors, y: Vectors, count: number, onProgress: OnProgress): NativeCall<void>;
-  /** Eigenvectors go into `vectors`, k * dim numbers of the operator's dtype. */
-  eigsh(
-    options: NativeEigshOptions,
-    vectors: Vectors,
+  /** A computation on the operator, by its row in NativeCalls. */
+  call<N extends keyof NativeCalls>(
+    name: N,
+    options: NativeCalls[N][0],
     onProgress: OnProgress,
-  ): NativeCall<NativeEigshResult>;
+  ): NativeCall<NativeCalls[N][1]>;
   /** One a curvature operator in it. */
   report(): NativeCall<NativeReport[]>;
   plan(): NativeCall<string>;

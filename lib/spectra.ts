@@ -134,7 +134,8 @@ export async function eigsh(
   const room = roomFor(k, dim, dtype);
   const result = await run(
     (onProgress) =>
-      operator.native.eigsh(
+      operator.native.call(
+        "eigsh",
         {
           k,
           which: checked.which ?? "LM",
@@ -146,8 +147,8 @@ export async function eigsh(
           oversample: checked.oversample ?? 10,
           basisSize: checked.basisSize ?? 0,
           memoryBudget: checked.maxMemory ?? 0,
+          vectors: room,
         },
-        room,
         onProgress,
       ),
     checked,

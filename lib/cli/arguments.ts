@@ -100,7 +100,7 @@ export const OPERATORS = [
 /** An option: its value is read by `parse`, none means that it takes no value. */
 export type OptionRow = readonly [flags: string, text: string, parse?: (text: string) => unknown];
 
-export type OptionGroup = "data" | "loss" | "model" | "operator" | "run";
+export type OptionGroup = "data" | "loss" | "model" | "operator" | "run" | "out";
 
 /** Groups of options; the flags say how a value is named: `...` may be given several times. */
 export const shared: Record<OptionGroup, readonly OptionRow[]> = {
@@ -153,6 +153,7 @@ export const shared: Record<OptionGroup, readonly OptionRow[]> = {
     ["--batch <n>", "samples a micro-batch (default: chosen)", whole(1)],
     ["--max-memory <size>", "such as 8GiB (default: what is available)", bytes],
   ],
+  out: [["--out <folder>", "writes result.json there, and arrays as .npy", text]],
 };
 
 /** Values of the options above, by the names that commander gives them. */

@@ -4,7 +4,12 @@ import { EigenscopeError, exitCodeOf } from "../errors";
 
 /** The one JSON document of a command. Typed arrays become arrays, and NaN null. */
 export function printJson(document: object): void {
-  process.stdout.write(`${JSON.stringify(document, plain)}\n`);
+  process.stdout.write(`${toJson(document)}\n`);
+}
+
+/** The same as text. */
+export function toJson(document: object): string {
+  return JSON.stringify(document, plain);
 }
 
 function plain(_key: string, value: unknown): unknown {

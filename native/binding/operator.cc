@@ -5,12 +5,12 @@
 #include <cstring>
 #include <utility>
 
+#include "binding/calls.h"
 #include "binding/common.h"
 #include "binding/job.h"
 #include "binding/leaf.h"
 #include "binding/problem.h"
 #include "spectral/compose.h"
-#include "spectral/eigsh.h"
 
 namespace eigenscope::binding {
 
@@ -18,78 +18,6 @@ namespace {
 
 constexpr char kClass[] = "NativeOperator";
 constexpr napi_type_tag kOperatorTag = {0x6569676e6f706572, 0x61746f722d3f9c11};
-
-// An operator and the leaves that its products reach.
-struct Composed {
-  OperatorPtr op;
-  std::vector<LeafPtr> leaves;
-};
-
-// Registers a call with the leaves for as long as it lives.
-class Usage {
- public:
-  explicit Usage(const std::vector<LeafPtr>& leaves) {
-    try {
-      for (const LeafPtr& leaf : leaves) {
-        leaf->enterCall();
-        leaves_.push_back(leaf);
-      }
-    } catch (...) {
-      leaveAll();
-      throw;
-    }
-  }
-  ~Usage() { leaveAll(); }
-  Usage(const Usage&) = delete;
-  Usage& operator=(const Usage&) = delete;
-
- private:
-  void leaveAll() {
-    for (const LeafPtr& leaf : leaves_) leaf->leaveCall();
-  }
-  std::vector<LeafPtr> leaves_;
-};
-
-struct NameRow {
-  const char* name;
-  int value;
-};
-
-template <class T, std::size_t N>
-T oneOf(const Options& given, const char* key, const NameRow (&rows)[N], const char* fallback) {
-  const std::string name = given.string(key, fallback);
-  std::string names;
-  for (const NameRow& row : rows) {
-    if (name == row.name) return static_cast<T>(row.value);
-    names += std::string(names.empty() ? "\"" : ", \"") + row.name + "\"";
-  }
-  given.fail(key, "one of " + names);
-}
-
-constexpr NameRow kWhich[] = {{"LM", static_cast<int>(Which::LM)},
-                              {"LA", static_cast<int>(Which::LA)},
-                              {"SA", static_cast<int>(Which::SA)},
-                              {"BE", static_cast<int>(Which::BE)}};
-constexpr NameRow kMethods[] = {{"lanczos", static_cast<int>(EigshMethod::Lanczos)},
-                                {"subspace", static_cast<int>(EigshMethod::Subspace)},
-                                {"krylov", static_cast<int>(EigshMethod::Krylov)},
-                                {"nystrom", static_cast<int>(EigshMethod::Nystrom)}};
-
-EigshOptions eigshOptionsOf(Napi::Value value) {
-  Options given(value, "eigsh");
-  EigshOptions options;
-  options.k = given.integer("k", options.k);
-  options.which = oneOf<Which>(given, "which", kWhich, "LM");
-  options.method = oneOf<EigshMethod>(given, "method", kMethods, "lanczos");
-  options.tol = given.number("tol", options.tol);
-  options.maxProducts = given.integer("maxProducts", options.maxProducts);
-  options.seed = given.natural("seed", options.seed);
-  options.blockSize = given.integer("blockSize", options.blockSize);
-  options.oversample = given.integer("oversample", options.oversample);
-  options.basisSize = given.integer("basisSize", options.basisSize);
-  options.memoryBudget = given.integer("memoryBudget", options.memoryBudget);
-  return options;
-}
 
 template <class T>
 void requireFiniteVectors(const void* data, int64_t dim, int64_t count) {
@@ -109,7 +37,7 @@ class OperatorHandle : public Napi::ObjectWrap<OperatorHandle> {
                        {InstanceAccessor<&OperatorHandle::dim>("dim"),
                         InstanceAccessor<&OperatorHandle::dtype>("dtype"),
                         InstanceMethod<&OperatorHandle::apply>("apply"),
-                        InstanceMethod<&OperatorHandle::solve>("eigsh"),
+                        InstanceMethod<&OperatorHandle::call>("call"),
                         InstanceMethod<&OperatorHandle::report>("report"),
                         InstanceMethod<&OperatorHandle::plan>("plan"),
                         InstanceMethod<&OperatorHandle::restrictTensors>("restrictTensors"),
@@ -195,54 +123,6 @@ class OperatorHandle : public Napi::ObjectWrap<OperatorHandle> {
     });
   }
 
-  // eigsh(options, vectors, onProgress): eigenvectors are written into `vectors`, of k * dim.
-  Napi::Value solve(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&]() -> Napi::Value {
-      Call call = begin(info);
-      const OperatorPtr op = get().op;
-      EigshOptions options = eigshOptionsOf(info[0]);
-      for (const LeafPtr& leaf : get().leaves)
-        options.threads = std::max(options.threads, leaf->threads());
-      const bool single = op->precision() == Precision::F32;
-      const View vectors =
-          viewOf(info[1], "eigsh: the vectors", single ? napi_float32_array : napi_float64_array);
-      call.holds.push_back(info[1]);
-      auto usage = std::make_shared<Usage>(get().leaves);
-      auto result = std::make_shared<EigshResult>();
-      call.work = [=](Task& task) {
-        (void)usage;
-        *result = eigsh(*op, options, task);
-        if (result->vectors.size() > vectors.bytes)
-          throw Error(ErrorKind::Internal, "eigsh: more vectors than were asked for");
-        std::memcpy(vectors.data, result->vectors.data(), result->vectors.size());
-        result->vectors = {};
-      };
-      call.result = [result](Napi::Env env) -> Napi::Value { return resultOf(env, *result); };
-      return start(info.Env(), std::move(call), info[2]);
-    });
-  }
-
-  static Napi::Value resultOf(Napi::Env env, const EigshResult& result) {
-    Napi::Object object = Napi::Object::New(env);
-    object.Set("values", float64Of(env, result.values));
-    object.Set("residuals", float64Of(env, result.residuals));
-    object.Set("converged", result.converged);
-    object.Set("reason", result.reason);
-    object.Set("method", result.method);
-    object.Set("scale", result.scale);
-    object.Set("tol", result.tol);
-    object.Set("products", static_cast<double>(result.products));
-    object.Set("restarts", static_cast<double>(result.restarts));
-    object.Set("warnings", arrayOf(env, result.warnings));
-    return object;
-  }
-
-  static Napi::Float64Array float64Of(Napi::Env env, const std::vector<double>& values) {
-    Napi::Float64Array array = Napi::Float64Array::New(env, values.size());
-    std::copy(values.begin(), values.end(), array.Data());
-    return array;
-  }
-
   std::vector<std::shared_ptr<CurvatureLeaf>> curvatureLeaves() const {
     std::vector<std::shared_ptr<CurvatureLeaf>> found;
     for (const LeafPtr& leaf : get().leaves)
@@ -287,6 +167,8 @@ class OperatorHandle : public Napi::ObjectWrap<OperatorHandle> {
     });
   }
 
+  Napi::Value call(const Napi::CallbackInfo& info) { return callOperator(info); }
+
   Napi::Value restrictTensors(const Napi::CallbackInfo& info);
 
   void dispose(const Napi::CallbackInfo&) {
@@ -305,10 +187,6 @@ class OperatorHandle : public Napi::ObjectWrap<OperatorHandle> {
   Composed composed_;
 };
 
-Napi::Object wrap(Napi::Env env, Composed composed) {
-  return instanceOf(env).classes.at(kClass).New({Napi::External<Composed>::New(env, &composed)});
-}
-
 OperatorHandle& handleOf(Napi::Value value) {
   if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&kOperatorTag))
     throw Error(ErrorKind::Option, "expected an operator, got " + describe(value));
@@ -323,26 +201,8 @@ Napi::Value OperatorHandle::restrictTensors(const Napi::CallbackInfo& info) {
     holder.Set("tensors", info[0]);
     const LeafPtr part =
         leaf->restricted(info.Env(), Options(holder, "restrict").integers("tensors"));
-    return wrap(info.Env(), {part, {part}});
+    return wrapOperator(info.Env(), {part, {part}});
   });
-}
-
-// The object of an operator made of others; it keeps theirs alive, since a function is found
-// through its own.
-Napi::Object wrapComposed(Napi::Env env, OperatorPtr op, std::initializer_list<Napi::Value> parts) {
-  Composed composed;
-  composed.op = std::move(op);
-  Napi::Array kept = Napi::Array::New(env);
-  uint32_t i = 0;
-  for (Napi::Value part : parts) {
-    for (const LeafPtr& leaf : handleOf(part).get().leaves)
-      if (std::find(composed.leaves.begin(), composed.leaves.end(), leaf) == composed.leaves.end())
-        composed.leaves.push_back(leaf);
-    kept.Set(i++, part);
-  }
-  Napi::Object object = wrap(env, std::move(composed));
-  object.Set("parts", kept);
-  return object;
 }
 
 // curvatureOperator(model, data, loss, options)
@@ -351,7 +211,7 @@ Napi::Value curvatureOperator(const Napi::CallbackInfo& info) {
     auto problem = problemOf(info[0], info[1], info[2], true);
     const LeafPtr leaf =
         std::make_shared<CurvatureLeaf>(info.Env(), problem, operatorOptionsOf(info[3]));
-    return wrap(info.Env(), {leaf, {leaf}});
+    return wrapOperator(info.Env(), {leaf, {leaf}});
   });
 }
 
@@ -361,7 +221,7 @@ Napi::Value functionOperator(const Napi::CallbackInfo& info) {
     const Precision precision =
         stringOf(info[1], "dtype") == "float32" ? Precision::F32 : Precision::F64;
     auto leaf = std::make_shared<FunctionLeaf>(info.Env(), integerOf(info[0], "dim"), precision);
-    Napi::Object object = wrap(info.Env(), {leaf, {leaf}});
+    Napi::Object object = wrapOperator(info.Env(), {leaf, {leaf}});
     object.Set("respond", info[2]);
     leaf->attach(object);
     return object;
@@ -445,6 +305,44 @@ Napi::Value projected(const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
+
+Usage::Usage(const std::vector<LeafPtr>& leaves) {
+  try {
+    for (const LeafPtr& leaf : leaves) {
+      leaf->enterCall();
+      leaves_.push_back(leaf);
+    }
+  } catch (...) {
+    leaveAll();
+    throw;
+  }
+}
+
+void Usage::leaveAll() {
+  for (const LeafPtr& leaf : leaves_) leaf->leaveCall();
+}
+
+const Composed& composedOf(Napi::Value value) { return handleOf(value).get(); }
+
+Napi::Object wrapOperator(Napi::Env env, Composed composed) {
+  return instanceOf(env).classes.at(kClass).New({Napi::External<Composed>::New(env, &composed)});
+}
+
+Napi::Object wrapComposed(Napi::Env env, OperatorPtr op, std::initializer_list<Napi::Value> parts) {
+  Composed composed;
+  composed.op = std::move(op);
+  Napi::Array kept = Napi::Array::New(env);
+  uint32_t i = 0;
+  for (Napi::Value part : parts) {
+    for (const LeafPtr& leaf : composedOf(part).leaves)
+      if (std::find(composed.leaves.begin(), composed.leaves.end(), leaf) == composed.leaves.end())
+        composed.leaves.push_back(leaf);
+    kept.Set(i++, part);
+  }
+  Napi::Object object = wrapOperator(env, std::move(composed));
+  object.Set("parts", kept);
+  return object;
+}
 
 void exportOperator(Napi::Env env, Napi::Object exports) {
   instanceOf(env).classes[kClass] = Napi::Persistent(OperatorHandle::define(env));

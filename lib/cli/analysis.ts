@@ -1,0 +1,147 @@
+/** What commands that analyse an operator share: subject, progress, artefacts and output. */
+import { constants } from "node:fs";
+import { access, mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { CallOptions } from "../call";
+import type { DataSet } from "../data/data";
+import { type NpyValues, writeNpy } from "../data/npy";
+import { replaceFile } from "../data/replace-file";
+import { OptionError } from "../errors";
+import type { LinearOperator, OperatorReport } from "../linear-operator";
+import type { Model } from "../model/model";
+import type { Globals, SubjectArguments } from "./arguments";
+import { count, duration, ProgressLine, print, printJson, size, toJson, warn } from "./output";
+import { makeOperator, openData, openModel } from "./subject";
+
+/** Model, data and operator of a command line. */
+export interface Subject {
+  model: Model;
+  data: DataSet;
+  operator: LinearOperator;
+}
+
+/** An array among the artefacts: NAME.npy in the folder of --out. */
+export interface Artefact {
+  values: NpyValues;
+  /** Default: its length. */
+  shape?: readonly number[];
+}
+
+/** What an analysis found, in all forms in which it is shown. */
+export interface Findings {
+  /** Fields of the JSON document, beside those that every analysis has. */
+  json: object;
+  /** Prints the findings for people, below the line that names the operator. */
+  human: () => void;
+  arrays?: Record<string, Artefact>;
+  /** Other files, by name, such as a table in CSV. */
+  files?: Record<string, string>;
+  /** Products with single vectors, where they were counted. */
+  products?: number;
+  warnings?: readonly string[];
+  /** Why the result fell short of what was asked for: exit code 4. */
+  notConverged?: string | undefined;
+}
+
+export interface AnalysisArguments extends SubjectArguments {
+  out?: string;
+}
+
+/**
+ * Opens the subject, runs `compute` under a progress line, writes the artefacts and prints. The
+ * folder of --out gets result.json, the document of --json, and the arrays.
+ *
+ * @returns the exit code: 0, or 4 where the findings say so
+ */
+export async function analyse(
+  command: string,
+  file: string,
+  args: AnalysisArguments,
+  { signal, json }: Globals,
+  compute: (subject: Subject, call: CallOptions) => Promise<Findings>,
+): Promise<number> {
+  const begin = performance.now();
+  await prepareFolder(args.out);
+  using model = await openModel(file, args);
+  const data = await openData(args, signal);
+  using operator = makeOperator(model, data, args);
+  const { operator: kind = "hessian", precision = "float32" } = args;
+  const line = new ProgressLine(`${command} of ${kind}`);
+  try {
+    const call = { signal, onProgress: line.onProgress };
+    const found = await compute({ model, data, operator }, call);
+    const reports: OperatorReport[] = await operator.report({ signal });
+    const [report] = reports;
+    const seconds = (performance.now() - begin) / 1000;
+    const peakBytes = process.resourceUsage().maxRSS * 1024;
+    const warnings = [
+      ...new Set([...model.warnings, ...(report?.warnings ?? []), ...(found.warnings ?? [])]),
+    ];
+    const document = {
+      operator: kind,
+      precision,
+      ...found.json,
+      ...(found.products !== undefined && { products: found.products }),
+      ...(found.notConverged !== undefined && { reason: found.notConverged }),
+      parameterCount: operator.dim,
+      samples: data.samples,
+      split: report?.split,
+      batch: report?.batch,
+      threads: report?.threads,
+      peakBytes,
+      seconds,
+      warnings,
+    };
+    if (args.out !== undefined) await writeArtefacts(args.out, document, found, signal);
+    line.end();
+    if (json) printJson(document);
+    else {
+      print(
+        `${kind} of ${file}: ${count(operator.dim)} parameters, ` +
+          `${count(data.samples)} samples, ${precision}`,
+      );
+      if (report) print(`The Gauss-Newton split lies ${report.split}.\n`);
+      found.human();
+      const products = found.products === undefined ? "" : `${count(found.products)} products, `;
+      print(
+        `\n${products}${duration(seconds)}, ${size(peakBytes)} at most` +
+          `${args.out === undefined ? "" : `; written to ${args.out}`}`,
+      );
+      warn(warnings);
+      if (found.notConverged !== undefined)
+        process.stderr.write(`not converged: ${found.notConverged}\n`);
+    }
+    return found.notConverged === undefined ? 0 : 4;
+  } finally {
+    line.end();
+  }
+}
+
+/** Makes the folder of --out early, before hours of work. */
+async function prepareFolder(folder: string | undefined): Promise<void> {
+  if (folder === undefined) return;
+  try {
+    await mkdir(folder, { recursive: true });
+    await access(folder, constants.W_OK);
+  } catch (cause) {
+    throw new OptionError(
+      `--out: expected a folder that can be written to, got ${folder}: ${(cause as Error).message}`,
+      { cause },
+    );
+  }
+}
+
+async function writeArtefacts(
+  folder: string,
+  document: object,
+  { arrays = {}, files = {} }: Findings,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const [name, { values, shape }] of Object.entries(arrays))
+    await writeNpy(join(folder, `${name}.npy`), values, shape, signal);
+  const texts = { ...files, "result.json": `${toJson(document)}\n` };
+  for (const [name, text] of Object.entries(texts))
+    await replaceFile(join(folder, name), async (handle) => {
+      await handle.writeFile(text);
+    });
+}
