@@ -333,13 +333,22 @@ class Builder {
     Id t = classTargets(z);
     Id mass = g_.sum(t, {-1});
     loss_.total = totalOf(g_.sub(g_.mul(mass, g_.logSumExp(z)), g_.sum(g_.mul(t, z), {-1})));
+    // Permutations of a block, [K, ...], to the class axis last and back.
+    std::vector<int64_t> last = {0}, back(perm.size() + 1, 0);
+    for (size_t i = 0; i < perm.size(); ++i) {
+      last.push_back(perm[i] + 1);
+      back[static_cast<size_t>(perm[i]) + 1] = static_cast<int64_t>(i) + 1;
+    }
+    loss_.factor = [z, mass, last, back](Graph& g, Id u) {
+      // S = sqrt(a) (I - p 1^T) diag(sqrt p): S S^T = a (diag p - p p^T).
+      Id p = g.softmax(z);
+      Id part = g.mul(g.unary(Op::Sqrt, g.mul(mass, p)), g.permute(u, last));
+      return g.permute(g.sub(part, g.mul(p, g.sum(part, {-1}))), back);
+    };
     if (draws_) {
       // s = sqrt(a) (p - e_k), k drawn from p: E[s s^T] = a (diag p - p p^T).
       Id p = g_.softmax(z);
       Id s = g_.mul(g_.unary(Op::Sqrt, mass), g_.sub(p, draw(DrawKind::Categorical, p)));
-      std::vector<int64_t> back(perm.size() + 1, 0);
-      for (size_t i = 0; i < perm.size(); ++i)
-        back[static_cast<size_t>(perm[i]) + 1] = static_cast<int64_t>(i) + 1;
       loss_.draws = counted(g_.permute(s, back), 1);
     }
   }

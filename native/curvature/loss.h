@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,6 +22,9 @@ struct LossGraph {
   std::string noGgn, noLikelihood, noSamples;
   // Columns s [draws, shape of z] with E[s s^T] = d2 total / dz2, for Fisher "mc".
   Id draws = kNone;
+  // S u for a block u of [K, shape of z], where S S^T = d2 total / dz2; empty where that is
+  // diagonal.
+  std::function<Id(Graph& graph, Id u)> factor;
   std::vector<std::string> warnings;
 };
 

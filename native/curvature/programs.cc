@@ -3,6 +3,7 @@
 #include "autodiff/jvp.h"
 #include "autodiff/transpose.h"
 #include "base/error.h"
+#include "curvature/risk_graph.h"
 
 namespace eigenscope {
 
@@ -19,38 +20,8 @@ Shape rowsOf(const Shape& shape, int64_t rows) {
   return out;
 }
 
-// Network and loss, with the gradient of the total by the split.
-struct Attached {
-  Graph& g;
-  LossGraph loss;
-  Id zbar = kNone;
-
-  Attached(Graph& graph, const Problem& problem, const onnx::Lowered& lowered,
-           const TargetPlan& targets, const Rows& rows, const std::optional<DrawOptions>& draws)
-      : g(graph) {
-    Id y = kNone;
-    if (targets.kind != TargetKind::None) {
-      Shape shape = targets.perSample;
-      shape.insert(shape.begin(), rows.rows);
-      y = g.input(static_cast<int64_t>(problem.inputs.size()), shape,
-                  targets.kind == TargetKind::Labels ? Type::Int : Type::Real);
-    }
-    loss = buildLoss(g, problem, lowered, y, rows, targets, draws);
-    Id slope = vjp(g, loss.total, g.scalar(1), {loss.split})[0];
-    if (slope == kNone) slope = g.zerosLike(loss.split);
-    zbar = g.unary(Op::Barrier, g.broadcast(slope, g.shape(loss.split)));
-  }
-};
-
-std::vector<Id> parameterNodes(Graph& g, const Problem& problem,
-                               const std::vector<int64_t>& tensors) {
-  std::vector<Id> nodes;
-  for (int64_t i : tensors) nodes.push_back(g.param(i, problem.parameters[i].value.shape()));
-  return nodes;
-}
-
 // The block of directions seen at the split: [K, rows, ...] to [K, rows, ...], by the loss.
-Id outputSide(Attached& risk, OperatorKind kind, Id zdot, int64_t k, int64_t draws) {
+Id outputSide(RiskGraph& risk, OperatorKind kind, Id zdot, int64_t k, int64_t draws) {
   Graph& g = risk.g;
   if (kind == OperatorKind::Ggn || kind == OperatorKind::FisherType2) {
     Jvp curvature(g, k);
@@ -109,7 +80,7 @@ ProductGraph buildRisk(const Problem& problem, const TargetPlan& targets, const 
   Network network = buildNetwork(problem, rows.rows);
   ProductGraph product;
   Graph& g = network.graph;
-  Attached risk(g, problem, network.lowered, targets, rows, std::nullopt);
+  RiskGraph risk(g, problem, network.lowered, targets, rows, std::nullopt);
   product.outputs.push_back(g.collect(risk.loss.total));
   if (gradient) {
     std::vector<int64_t> all(problem.parameters.size());
@@ -131,7 +102,7 @@ ProductGraph buildProduct(const Problem& problem, const TargetPlan& targets,
   const OperatorKind kind = options.kind;
   std::optional<DrawOptions> draws;
   if (kind == OperatorKind::FisherMc) draws = DrawOptions{options.draws, options.seed};
-  Attached risk(g, problem, network.lowered, targets, rows, draws);
+  RiskGraph risk(g, problem, network.lowered, targets, rows, draws);
   refuseMissing(risk.loss, kind);
 
   const std::vector<Id> parameters = parameterNodes(g, problem, options.tensors);
