@@ -5,34 +5,14 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "curvature/variant.h"
 #include "run/pool.h"
 
 namespace eigenscope {
 
-// A program for one micro-batch size and number of directions, ready to run, with what it keeps.
-struct Engine::Variant {
-  ProductGraph product;
-  Program program;
-  std::unique_ptr<Executor> executor;
-  Buffer shared[kSpaces];           // Constant, Global, Direction, Collected
-  std::vector<int64_t> tensorSize;  // elements of each output, by direction
-  std::vector<Sum> primalSums;      // made by the primal stage
-  std::string layout;               // of the residuals and these sums
-
-  int64_t bytes(Space space) const { return program.bytes[static_cast<int>(space)]; }
-  bool hasTangent() const { return !program.stages[static_cast<int>(Stage::Tangent)].empty(); }
-};
-
 namespace {
 
 constexpr int64_t kWaves = 2;  // chunks a worker computes between two rounds of additions
-
-constexpr Space kShared[] = {Space::Constant, Space::Global, Space::Direction, Space::Collected};
-
-Buffer* ensure(Buffer& buffer, int64_t bytes) {
-  if (buffer.bytes() < bytes) buffer = Buffer(bytes);
-  return &buffer;
-}
 
 int64_t powerOfTwoBelow(int64_t n) {
   int64_t p = 1;
@@ -375,6 +355,24 @@ void Engine::finish(Variant& v, const std::vector<double>& totals, double scale)
   v.executor->run(Stage::Post, frame);
 }
 
+// Tangent leaf i takes offsets[i] onwards of each of the `width` vectors of length dim.
+template <class T>
+void Engine::setDirections(Variant& v, const T* x, int64_t width, int64_t dim,
+                           const std::vector<int64_t>& offsets) {
+  Frame frame;
+  for (Space space : kShared)
+    frame.base[static_cast<int>(space)] = v.shared[static_cast<int>(space)].data();
+  for (const Leaf& leaf : v.program.tangents) {
+    T* to = frame.at<T>(leaf.place);
+    const int64_t size = count(leaf.shape) / width;
+    for (int64_t k = 0; k < width; ++k)
+      std::copy_n(x + k * dim + offsets[static_cast<size_t>(leaf.number)], size, to + k * size);
+  }
+  Buffer scratch(v.executor->scratchBytes());
+  frame.scratch = scratch.data();
+  v.executor->run(Stage::Direction, frame);
+}
+
 template <class T>
 void Engine::block(const T* x, T* y, int64_t width, double scale, Task& task) {
   Variant& main = mainVariant(width);
@@ -386,21 +384,8 @@ void Engine::block(const T* x, T* y, int64_t width, double scale, Task& task) {
     offsets.push_back(offsets.back() + main.tensorSize[i]);
   const int64_t dim = offsets.back();
 
-  for (Variant* v : {&main, tail}) {
-    if (!v) continue;
-    Frame frame;
-    for (Space space : kShared)
-      frame.base[static_cast<int>(space)] = v->shared[static_cast<int>(space)].data();
-    for (const Leaf& leaf : v->program.tangents) {
-      T* to = frame.at<T>(leaf.place);
-      const int64_t size = count(leaf.shape) / width;
-      for (int64_t k = 0; k < width; ++k)
-        std::copy_n(x + k * dim + offsets[static_cast<size_t>(leaf.number)], size, to + k * size);
-    }
-    Buffer scratch(v->executor->scratchBytes());
-    frame.scratch = scratch.data();
-    v->executor->run(Stage::Direction, frame);
-  }
+  for (Variant* v : {&main, tail})
+    if (v) setDirections(*v, x, width, dim, offsets);
 
   sweep<T>(main, tail, task);
   finish<T>(main, totals_, scale);
@@ -550,5 +535,10 @@ std::string Engine::printPlan() {
   Variant& v = mainVariant(directionsAtMost_ > 0 ? 1 : 0);
   return print(v.program, v.product.graph);
 }
+
+template void Engine::setDirections(Variant&, const float*, int64_t, int64_t,
+                                    const std::vector<int64_t>&);
+template void Engine::setDirections(Variant&, const double*, int64_t, int64_t,
+                                    const std::vector<int64_t>&);
 
 }  // namespace eigenscope

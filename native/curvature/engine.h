@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "base/buffer.h"
@@ -41,6 +42,20 @@ class Engine : public Feed {
   std::vector<double> locals(int64_t n, Task& task);
   Shape localShape();  // of the first output, with the main micro-batch's rows
 
+  // One sample at a time: runs the program for `width` directions, the same for every sample, on
+  // samples [first, last), chunks of `chunk` of them on one thread each, in order. The visitor gets
+  // the outputs, width x (sum of the tensors' sizes) row-major in the computing precision.
+  using Visitor = std::function<void(int64_t chunk, int64_t sample, const void* rows)>;
+  void visit(const void* x, int64_t width, int64_t first, int64_t last, int64_t chunk,
+             const Visitor& visitor, Task& task);
+
+  // Local outputs of a program with directions, [width, rows, ...]: y[k] gets those of direction k
+  // for all samples, in order.
+  void images(const void* x, void* y, int64_t width, Task& task);
+
+  // A further input, behind those of the problem; kept until the next call.
+  void setExtraInput(Array array);
+
   void load(int64_t slot, int64_t begin, int64_t rows, Type type, Precision precision,
             void* out) const override;
 
@@ -52,7 +67,17 @@ class Engine : public Feed {
   struct Variant;
   struct Worker {  // one thread's own memory
     Buffer work, residual, scratch;
+    Buffer partial, collected, rows;  // of visit
   };
+
+  template <class T>
+  void visitAs(const T* x, int64_t width, int64_t first, int64_t last, int64_t chunk,
+               const Visitor& visitor, Task& task);
+  template <class T>
+  void imagesAs(const T* x, T* y, int64_t width, Task& task);
+  template <class T>
+  void setDirections(Variant& v, const T* x, int64_t width, int64_t dim,
+                     const std::vector<int64_t>& offsets);
 
   template <class T>
   void productAs(const T* x, T* y, int64_t count, double scale, Task& task);
@@ -83,6 +108,7 @@ class Engine : public Feed {
   int64_t budget_ = 0;
   std::map<std::array<int64_t, 3>, std::unique_ptr<Variant>> variants_;  // rows, valid, directions
   std::vector<const Array*> slots_;
+  std::optional<Array> extra_;
   // Work space, kept from one product to the next so that pages are touched once.
   std::vector<Worker> workspaces_;
   std::vector<Buffer> partials_;

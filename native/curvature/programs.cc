@@ -146,6 +146,130 @@ ProductGraph buildProduct(const Problem& problem, const TargetPlan& targets,
   return product;
 }
 
+namespace {
+
+// A network with its loss, and what is common to the parts of the Gauss-Newton product.
+struct Parts {
+  Network network;
+  RiskGraph risk;
+  std::vector<Id> parameters;
+
+  Parts(const Problem& problem, const TargetPlan& targets, const OperatorOptions& options,
+        const Rows& rows, const std::optional<DrawOptions>& draws)
+      : network(buildNetwork(problem, rows.rows)),
+        risk(network.graph, problem, network.lowered, targets, rows, draws),
+        parameters(parameterNodes(network.graph, problem, options.tensors)) {}
+
+  // J^T of a block of cotangents [k, rows, split].
+  std::vector<Id> pullBack(Id block, int64_t k) {
+    Graph& g = network.graph;
+    const Id cotangent = g.unary(Op::Barrier, risk.loss.split);
+    Jvp tangent(g, k);
+    tangent.seed(cotangent, block);
+    std::vector<Id> outputs;
+    for (Id grad : vjp(g, risk.loss.split, cotangent, parameters))
+      outputs.push_back(grad == kNone ? kNone : tangent(grad));
+    return outputs;
+  }
+
+  ProductGraph finish(std::vector<Id> outputs) {
+    ProductGraph product;
+    product.outputs = std::move(outputs);
+    product.split = risk.loss.where;
+    product.warnings = network.lowered.warnings;
+    for (auto& warning : risk.loss.warnings) product.warnings.push_back(warning);
+    product.graph = std::move(network.graph);
+    return product;
+  }
+};
+
+OperatorKind operatorOf(RowKind kind) {
+  switch (kind) {
+    case RowKind::Mc: return OperatorKind::FisherMc;
+    case RowKind::Empirical: return OperatorKind::FisherEmpirical;
+    default: return OperatorKind::Ggn;
+  }
+}
+
+}  // namespace
+
+ProductGraph buildRows(const Problem& problem, const TargetPlan& targets,
+                       const OperatorOptions& options, RowKind kind, const Rows& rows, int64_t k) {
+  std::optional<DrawOptions> draws;
+  if (kind == RowKind::Mc) draws = DrawOptions{options.draws, options.seed};
+  Parts parts(problem, targets, options, rows, draws);
+  RiskGraph& risk = parts.risk;
+  Graph& g = risk.g;
+  if (kind != RowKind::Jacobian) refuseMissing(risk.loss, operatorOf(kind));
+  Shape one = g.shape(risk.loss.split);
+  one.insert(one.begin(), k);
+  Id block = kNone;
+  if (kind == RowKind::Jacobian || kind == RowKind::Ggn) {
+    Shape given = one;
+    given[1] = 1;
+    // Samples that pad the micro-batch have no part in it.
+    const std::vector<int64_t> start(one.size(), 0), step(one.size(), 1);
+    const Id u = g.unslice(g.tangent(0, given), start, step, one);
+    block = kind == RowKind::Ggn ? risk.factor(u) : u;
+  } else {
+    block = g.reshape(kind == RowKind::Mc ? risk.loss.draws : risk.zbar, one);
+  }
+  return parts.finish(parts.pullBack(block, k));
+}
+
+ProductGraph buildImages(const Problem& problem, const TargetPlan& targets,
+                         const OperatorOptions& options, const Rows& rows, int64_t k) {
+  Parts parts(problem, targets, options, rows, std::nullopt);
+  Graph& g = parts.network.graph;
+  Jvp alongDirections(g, k);
+  for (size_t i = 0; i < parts.parameters.size(); ++i) {
+    Shape shape = g.shape(parts.parameters[i]);
+    shape.insert(shape.begin(), k);
+    alongDirections.seed(parts.parameters[i], g.tangent(static_cast<int64_t>(i), shape));
+  }
+  return parts.finish({alongDirections(parts.risk.loss.split)});
+}
+
+int64_t cotangentSlot(const Problem& problem) {
+  return static_cast<int64_t>(problem.inputs.size()) + (problem.targets ? 1 : 0);
+}
+
+ProductGraph buildPullback(const Problem& problem, const TargetPlan& targets,
+                           const OperatorOptions& options, RowKind kind, const Rows& rows,
+                           int64_t k) {
+  Parts parts(problem, targets, options, rows, std::nullopt);
+  RiskGraph& risk = parts.risk;
+  Graph& g = risk.g;
+  if (kind != RowKind::Jacobian) refuseMissing(risk.loss, operatorOf(kind));
+  // Samples come first in what is loaded, directions in what is computed.
+  Shape shape = g.shape(risk.loss.split);
+  std::vector<int64_t> perm = {1, 0};
+  for (size_t a = 2; a <= shape.size(); ++a) perm.push_back(static_cast<int64_t>(a));
+  shape.insert(shape.begin() + 1, k);
+  Id u = g.permute(g.input(cotangentSlot(problem), shape, Type::Real), perm);
+  if (rows.valid < rows.rows) {
+    // Samples that pad the micro-batch have no part in it.
+    Shape valid = g.shape(u);
+    valid[1] = rows.valid;
+    const std::vector<int64_t> start(valid.size(), 0), step(valid.size(), 1);
+    u = g.unslice(g.slice(u, start, step, valid), start, step, g.shape(u));
+  }
+  return parts.finish(parts.pullBack(kind == RowKind::Ggn ? risk.factor(u) : u, k));
+}
+
+Shape splitShape(const Problem& problem, const TargetPlan& targets, int64_t rows) {
+  Network network = buildNetwork(problem, rows);
+  RiskGraph risk(network.graph, problem, network.lowered, targets, {rows, rows}, std::nullopt);
+  Shape shape = network.graph.shape(risk.loss.split);
+  if (shape.empty() || shape[0] != rows)
+    throw Error(ErrorKind::Option,
+                "the rows of single samples are not known: the network's output has no row for "
+                "each sample, its shape is " +
+                    show(shape));
+  shape.erase(shape.begin());
+  return shape;
+}
+
 double productScale(const Problem& problem, const TargetPlan& targets, OperatorKind kind) {
   const double d = targets.denominator;
   // (1/N) sum g_n g_n^T with g_n = (N/D) times the sample's share of the sum; for `sum` the factor

@@ -33,6 +33,33 @@ ProductGraph buildRisk(const Problem& problem, const TargetPlan& targets, const 
 ProductGraph buildProduct(const Problem& problem, const TargetPlan& targets,
                           const OperatorOptions& options, const Rows& rows, int64_t directions);
 
+// The rows that a sum of outer products is made of, by sample. With J the Jacobian of the split:
+//   Jacobian   rows of J
+//   Ggn        rows of S^T J, S S^T the second derivative of the loss's items by the split
+//   Mc         s^T J for the draws s of the mc Fisher
+//   Empirical  the gradient of the sample's share of the total
+enum class RowKind { Jacobian, Ggn, Mc, Empirical };
+
+// The rows of one sample, the first of `rows`: outputs[i], [k, shape], for tensor
+// options.tensors[i]. Jacobian and Ggn take directions: k vectors u of the split's shape for one
+// sample, and give u^T J or u^T S^T J; for the others k is the number of rows that there are.
+ProductGraph buildRows(const Problem& problem, const TargetPlan& targets,
+                       const OperatorOptions& options, RowKind kind, const Rows& rows, int64_t k);
+
+// outputs[0]: J v for k directions v of the tensors, [k, rows, split], Local.
+ProductGraph buildImages(const Problem& problem, const TargetPlan& targets,
+                         const OperatorOptions& options, const Rows& rows, int64_t k);
+
+// outputs[i]: the part of J^T u, or of J^T S u, for tensor options.tensors[i], [k, shape]; u comes
+// from input slot `cotangentSlot`, a row of [k, split] for each sample. Kind: Jacobian or Ggn.
+ProductGraph buildPullback(const Problem& problem, const TargetPlan& targets,
+                           const OperatorOptions& options, RowKind kind, const Rows& rows,
+                           int64_t k);
+int64_t cotangentSlot(const Problem& problem);
+
+// The shape of the split for one sample.
+Shape splitShape(const Problem& problem, const TargetPlan& targets, int64_t rows);
+
 // What the sums of buildProduct are multiplied with.
 double productScale(const Problem& problem, const TargetPlan& targets, OperatorKind kind);
 
