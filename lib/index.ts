@@ -1,4 +1,36 @@
 /** Spectra of the Hessian, Gauss-Newton and Fisher matrices of networks exported to ONNX. */
+export {
+  type MarchenkoPastur,
+  marchenkoPastur,
+  marchenkoPasturVariance,
+  type OutlierOptions,
+  type Outliers,
+  outliers,
+} from "./anisotropy/bulk";
+export { type ExactMeasures, type MeasureOptions, spectrumMeasures } from "./anisotropy/exact";
+export {
+  type Decay,
+  type DecayFit,
+  decay,
+  type IndexWindow,
+  powerLawTail,
+  type TailFit,
+  type TailOptions,
+} from "./anisotropy/fits";
+export type { Spectrum } from "./anisotropy/magnitudes";
+export {
+  conditionNumber,
+  countAboveShare,
+  effectiveDimension,
+  effectiveRank,
+  gini,
+  intrinsicDimension,
+  normalizedEntropy,
+  participationRatio,
+  stableRank,
+  stableRankOfRoot,
+  topMass,
+} from "./anisotropy/measures";
 export type { CallOptions, Progress } from "./call";
 export {
   type ArraySource,
