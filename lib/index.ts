@@ -91,4 +91,11 @@ export {
   type OperatorOptions,
   type RunOptions,
 } from "./operators";
+export {
+  type NumericalRank,
+  numericalRank,
+  type OperatorRank,
+  type OperatorRankOptions,
+  type RankOptions,
+} from "./rank/numerical";
 export { Eigenpairs, type EigshOptions, eigsh } from "./spectra";
