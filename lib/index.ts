@@ -99,3 +99,20 @@ export {
   type RankOptions,
 } from "./rank/numerical";
 export { Eigenpairs, type EigshOptions, eigsh } from "./spectra";
+export type { Baseline } from "./subspaces/baseline";
+export type { VectorSet } from "./subspaces/orthonormal";
+export {
+  type BaselineOptions,
+  compareSubspaces,
+  gradientShare,
+  inverseParticipation,
+  type MaskOverlap,
+  maskOverlap,
+  overlapBaseline,
+  principalAngles,
+  type SubspaceComparison,
+  subspaceOverlap,
+  type TensorShare,
+  tensorShares,
+  type VectorShare,
+} from "./subspaces/subspaces";
