@@ -8,6 +8,17 @@ namespace {
 
 constexpr CallRow kCalls[] = {
     {"eigsh", eigshCall},
+    {"exactSpectrum", exactSpectrumCall},
+    {"exactDiagonal", exactDiagonalCall},
+    {"gram", gramCall},
+    {"rowsShape", rowsShapeCall},
+    {"sampleRows", sampleRowsCall},
+    {"jacobian", jacobianCall},
+    {"blockDiagonal", blockDiagonalCall},
+    {"classMeans", classMeansCall},
+    {"quadrature", quadratureCall},
+    {"moments", momentsCall},
+    {"functionProduct", functionProductCall},
 };
 
 Napi::Value valueOf(Napi::Env env, const Field& field) {

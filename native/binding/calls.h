@@ -87,5 +87,16 @@ T oneOf(const Options& given, const char* key, const NameRow (&rows)[N], const c
 
 // Rows of the table, a file a family.
 Work eigshCall(CallInputs& inputs);
+Work exactSpectrumCall(CallInputs& inputs);
+Work exactDiagonalCall(CallInputs& inputs);
+Work gramCall(CallInputs& inputs);
+Work rowsShapeCall(CallInputs& inputs);
+Work sampleRowsCall(CallInputs& inputs);
+Work jacobianCall(CallInputs& inputs);
+Work blockDiagonalCall(CallInputs& inputs);
+Work classMeansCall(CallInputs& inputs);
+Work quadratureCall(CallInputs& inputs);
+Work momentsCall(CallInputs& inputs);
+Work functionProductCall(CallInputs& inputs);
 
 }  // namespace eigenscope::binding

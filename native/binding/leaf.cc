@@ -115,6 +115,21 @@ void CurvatureLeaf::apply(const void* x, void* y, int64_t count, Task& task) {
   held_ = op->heldBytes();
 }
 
+std::unique_ptr<SampleRows> CurvatureLeaf::rows() const {
+  const auto kind = rowKindOf(options_.kind);
+  return kind ? rows(*kind) : nullptr;
+}
+
+std::unique_ptr<SampleRows> CurvatureLeaf::rows(RowKind kind) const {
+  return std::make_unique<SampleRows>(problem_, options_, kind);
+}
+
+void CurvatureLeaf::jacobian(Task& task, const std::function<void(JacobianMaps&)>& use) {
+  const Turnstile::Pass pass = turnstile_.enter(task);
+  if (!jacobian_) jacobian_ = std::make_unique<JacobianMaps>(problem_, options_);
+  use(*jacobian_);
+}
+
 OperatorReport CurvatureLeaf::report(Task& task) {
   const Turnstile::Pass pass = turnstile_.enter(task);
   const auto op = built();
@@ -142,6 +157,7 @@ void CurvatureLeaf::account(Napi::Env env) {
 void CurvatureLeaf::free() {
   std::lock_guard lock(mutex_);
   operator_.reset();
+  jacobian_.reset();
   held_ = 0;
 }
 

@@ -6,13 +6,16 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
 #include "binding/mailbox.h"
+#include "curvature/jacobian.h"
 #include "curvature/problem.h"
+#include "curvature/sample_rows.h"
 #include "run/pool.h"
 #include "spectral/operator.h"
 
@@ -93,6 +96,13 @@ class CurvatureLeaf : public Leaf {
   OperatorReport report(Task& task);
   std::string plan(Task& task);
 
+  // Rows of single samples, of the kind that the operator is the sum of; null where it is of none.
+  std::unique_ptr<SampleRows> rows() const;
+  // Rows of another kind, of the same network, data, loss and tensors.
+  std::unique_ptr<SampleRows> rows(RowKind kind) const;
+  // The Jacobian of the same, kept for further calls; `use` has it to itself.
+  void jacobian(Task& task, const std::function<void(JacobianMaps&)>& use);
+
   // The same operator on some of its tensors, by position in the problem's parameters.
   LeafPtr restricted(Napi::Env env, std::vector<int64_t> tensors) const;
 
@@ -111,6 +121,7 @@ class CurvatureLeaf : public Leaf {
   Turnstile turnstile_;
   std::mutex mutex_;  // of the next
   std::shared_ptr<CurvatureOperator> operator_;
+  std::unique_ptr<JacobianMaps> jacobian_;  // behind the turnstile
   std::atomic<int64_t> held_{0};
   const std::weak_ptr<Mailbox> mailbox_;
   int64_t accounted_ = 0;  // JavaScript thread only, or the last owner

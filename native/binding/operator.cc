@@ -275,6 +275,21 @@ Napi::Value affineOperator(const Napi::CallbackInfo& info) {
   });
 }
 
+// lowRankOperator(vectors, weights, dim, dtype): a Float64Array of weights.length * dim, and one of
+// weights; copied.
+Napi::Value lowRank(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const View vectors = viewOf(info[0], "vectors", napi_float64_array);
+    const View weights = viewOf(info[1], "weights", napi_float64_array);
+    const auto v = vectors.as<const double>(), w = weights.as<const double>();
+    const Precision precision =
+        stringOf(info[3], "dtype") == "float32" ? Precision::F32 : Precision::F64;
+    return wrapOperator(info.Env(), {lowRankOperator({v.begin(), v.end()}, {w.begin(), w.end()},
+                                                     integerOf(info[2], "dim"), precision),
+                                     {}});
+  });
+}
+
 // A Uint8Array of 0 and 1 with an entry for each coordinate.
 std::span<const uint8_t> maskOf(Napi::Value value, const LinearOperator& op) {
   const View view = viewOf(value, "mask", napi_uint8_array);
@@ -354,6 +369,7 @@ void exportOperator(Napi::Env env, Napi::Object exports) {
   add("sumOperators", sumOperators);
   add("scaleOperator", affineOperator<&scaleOperator>);
   add("shiftOperator", affineOperator<&shiftOperator>);
+  add("lowRankOperator", lowRank);
   add("restrictOperator", restricted);
   add("projectOperator", projected);
 }

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/memory.h"
 #include "curvature/variant.h"
 #include "run/pool.h"
 

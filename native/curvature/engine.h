@@ -124,7 +124,4 @@ class Engine : public Feed {
   mutable std::mutex mutex_;  // one product at a time
 };
 
-// Bytes of memory that this process may still take.
-int64_t availableMemory();
-
 }  // namespace eigenscope

@@ -45,6 +45,8 @@ Id outputSide(RiskGraph& risk, OperatorKind kind, Id zdot, int64_t k, int64_t dr
   return g.reshape(image, full);
 }
 
+}  // namespace
+
 void refuseMissing(const LossGraph& loss, OperatorKind kind) {
   const bool fisher = kind == OperatorKind::FisherType2 || kind == OperatorKind::FisherMc;
   const bool ggn = fisher || kind == OperatorKind::Ggn;
@@ -55,9 +57,7 @@ void refuseMissing(const LossGraph& loss, OperatorKind kind) {
   if (!why.empty()) throw Error(ErrorKind::Option, why);
 }
 
-}  // namespace
-
-Network buildNetwork(const Problem& problem, int64_t rows) {
+Network buildNetwork(const Problem& problem, int64_t rows, bool fold) {
   Network network;
   std::vector<onnx::InputBinding> bindings;
   int64_t slot = 0;
@@ -71,7 +71,7 @@ Network buildNetwork(const Problem& problem, int64_t rows) {
   const std::string output =
       problem.output.empty() ? problem.model->outputs.at(0).name : problem.output;
   network.lowered =
-      onnx::lower(*problem.model, problem.parameters, network.graph, bindings, output);
+      onnx::lower(*problem.model, problem.parameters, network.graph, bindings, output, fold);
   return network;
 }
 

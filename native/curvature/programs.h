@@ -17,12 +17,15 @@ struct ProductGraph {
   std::vector<std::string> warnings;
 };
 
-// The network alone. `output` is Local, [rows, ...].
+// The network alone. `output` is Local, [rows, ...]. `fold`: see onnx::lower.
 struct Network {
   Graph graph;
   onnx::Lowered lowered;
 };
-Network buildNetwork(const Problem& problem, int64_t rows);
+Network buildNetwork(const Problem& problem, int64_t rows, bool fold = true);
+
+// Throws Error (Option) where the loss has no such matrix.
+void refuseMissing(const LossGraph& loss, OperatorKind kind);
 
 // outputs[0]: the loss without its denominator; then, if asked for, the gradient by each parameter.
 ProductGraph buildRisk(const Problem& problem, const TargetPlan& targets, const Rows& rows,

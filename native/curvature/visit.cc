@@ -23,9 +23,9 @@ void Engine::visitAs(const T* x, int64_t width, int64_t first, int64_t last, int
   const int64_t each = v.bytes(Space::Work) + v.bytes(Space::Residual) + v.bytes(Space::Partial) +
                        v.bytes(Space::Collected) + v.executor->scratchBytes() + rowBytes;
   if (each > budget_)
-    throw Error(ErrorKind::MemoryBudget,
-                "the rows of one sample need about " + std::to_string(each) +
-                    " bytes; the budget is " + std::to_string(budget_) + ": raise --max-memory");
+    throw Error(ErrorKind::MemoryBudget, "the rows of one sample need about " +
+                                             std::to_string(each) + " bytes; the budget is " +
+                                             std::to_string(budget_) + ": raise --max-memory");
   const int64_t chunks = (last - first + chunk - 1) / chunk;
   const int workers =
       static_cast<int>(std::clamp<int64_t>(std::min(budget_ / each, chunks), 1, threads_));

@@ -159,6 +159,36 @@ class Dense final : public LinearOperator {
   int64_t dim_;
 };
 
+// Computed in double whatever the precision: differences of it and another operator are taken.
+template <class T>
+class LowRank final : public LinearOperator {
+ public:
+  LowRank(std::vector<double> vectors, std::vector<double> weights, int64_t dim)
+      : vectors_(std::move(vectors)), weights_(std::move(weights)), dim_(dim) {}
+
+  int64_t dim() const override { return dim_; }
+  Precision precision() const override { return precisionOf<T>(); }
+
+  void apply(const void* x, void* y, int64_t count, Task& task) override {
+    const auto rank = static_cast<int64_t>(weights_.size());
+    const T* in = static_cast<const T*>(x);
+    T* out = static_cast<T*>(y);
+    std::vector<double> wide(static_cast<size_t>(dim_)), inner(static_cast<size_t>(rank));
+    for (int64_t j = 0; j < count; ++j) {
+      task.check();
+      std::copy_n(in + j * dim_, dim_, wide.begin());
+      gemv('T', dim_, rank, 1.0, vectors_.data(), dim_, wide.data(), 0.0, inner.data());
+      for (int64_t k = 0; k < rank; ++k) inner[static_cast<size_t>(k)] *= weights_[k];
+      gemv('N', dim_, rank, 1.0, vectors_.data(), dim_, inner.data(), 0.0, wide.data());
+      std::copy_n(wide.begin(), dim_, out + j * dim_);
+    }
+  }
+
+ private:
+  const std::vector<double> vectors_, weights_;
+  const int64_t dim_;
+};
+
 }  // namespace
 
 OperatorPtr addOperators(std::vector<OperatorPtr> parts) {
@@ -228,6 +258,18 @@ OperatorPtr denseOperator(std::vector<double> matrix, int64_t dim, Precision pre
            std::to_string(dim * dim) + " entries, got " + std::to_string(matrix.size()));
   if (precision == Precision::F32) return std::make_shared<Dense<float>>(matrix, dim);
   return std::make_shared<Dense<double>>(matrix, dim);
+}
+
+OperatorPtr lowRankOperator(std::vector<double> vectors, std::vector<double> weights, int64_t dim,
+                            Precision precision) {
+  if (dim < 1 || weights.empty() || vectors.size() != weights.size() * static_cast<size_t>(dim))
+    refuse("a low-rank operator of dimension " + std::to_string(dim) + " with " +
+           std::to_string(weights.size()) + " weights needs " +
+           std::to_string(static_cast<int64_t>(weights.size()) * dim) + " numbers, got " +
+           std::to_string(vectors.size()));
+  if (precision == Precision::F32)
+    return std::make_shared<LowRank<float>>(std::move(vectors), std::move(weights), dim);
+  return std::make_shared<LowRank<double>>(std::move(vectors), std::move(weights), dim);
 }
 
 }  // namespace eigenscope

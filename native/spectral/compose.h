@@ -34,4 +34,8 @@ OperatorPtr projectOperator(OperatorPtr part, std::vector<uint8_t> mask);
 // the precision. Not required to be symmetric; the solvers require it.
 OperatorPtr denseOperator(std::vector<double> matrix, int64_t dim, Precision precision);
 
+// The sum of weights[k] v_k v_k^T over vectors v_k of length dim, one after the other in `vectors`.
+OperatorPtr lowRankOperator(std::vector<double> vectors, std::vector<double> weights, int64_t dim,
+                            Precision precision);
+
 }  // namespace eigenscope

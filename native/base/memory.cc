@@ -4,7 +4,7 @@
 #include <limits>
 #include <string>
 
-#include "curvature/engine.h"
+#include "base/memory.h"
 
 namespace eigenscope {
 
