@@ -12,6 +12,8 @@ void Jvp::seed(Id node, Id tangent) {
   tangents_[node] = tangent;
 }
 
+void Jvp::inject(Id node, Id tangent) { injected_[node] = tangent; }
+
 Id Jvp::operator()(Id node) {
   // Nodes below a seed are not visited: the seed replaces what they would give.
   std::vector<Id> pending = {node};
@@ -30,7 +32,7 @@ Id Jvp::operator()(Id node) {
       }
     if (!ready) continue;
     pending.pop_back();
-    Id tangent = rule(id);
+    Id tangent = total(id);
     tangents_.resize(graph_.size(), kUnknown);
     tangents_[id] = tangent;
   }
@@ -41,6 +43,13 @@ Id Jvp::whole(Id tangent, Id node) {
   Shape shape = graph_.shape(node);
   if (k_) shape.insert(shape.begin(), k_);
   return graph_.broadcast(tangent, shape);
+}
+
+Id Jvp::total(Id node) {
+  const Id own = rule(node);
+  const auto injected = injected_.find(node);
+  if (injected == injected_.end()) return own;
+  return own == kNone ? injected->second : graph_.add(own, injected->second);
 }
 
 Id Jvp::rule(Id id) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <unordered_map>
 #include <vector>
 
 #include "ir/graph.h"
@@ -17,10 +18,14 @@ class Jvp {
   // `tangent` of `node`; kNone declares it zero, whatever the node depends on.
   void seed(Id node, Id tangent);
 
+  // Adds `tangent`, of the node's full shape, to the tangent that the node has by its inputs.
+  void inject(Id node, Id tangent);
+
   // The tangent of a node; kNone where it is zero.
   Id operator()(Id node);
 
  private:
+  Id total(Id node);
   Id rule(Id node);
   Id own(Id node, Id tangent);
   Id whole(Id tangent, Id node);  // broadcast to the full shape of the node's tangent
@@ -30,6 +35,7 @@ class Jvp {
   Graph& graph_;
   int64_t k_;
   std::vector<Id> tangents_;
+  std::unordered_map<Id, Id> injected_;
 };
 
 }  // namespace eigenscope

@@ -131,17 +131,34 @@ std::vector<Id> transpose(Graph& graph, Id output, Id cotangent, const std::vect
   return images;
 }
 
-std::vector<Id> vjp(Graph& graph, Id output, Id cotangent, const std::vector<Id>& wrt) {
+namespace {
+
+// `place` gives a node its probe.
+template <class Place>
+std::vector<Id> throughProbes(Graph& graph, Id output, Id cotangent, const std::vector<Id>& nodes,
+                              Place place) {
   Jvp jvp(graph, 0);
   std::vector<Id> probes;
-  for (size_t i = 0; i < wrt.size(); ++i) {
+  for (size_t i = 0; i < nodes.size(); ++i) {
     probes.push_back(
-        graph.probe(static_cast<int64_t>(i), graph.shape(wrt[i]), graph[wrt[i]].scope));
-    jvp.seed(wrt[i], probes.back());
+        graph.probe(static_cast<int64_t>(i), graph.shape(nodes[i]), graph[nodes[i]].scope));
+    place(jvp, nodes[i], probes.back());
   }
-  Id image = jvp(output);
-  if (image == kNone) return std::vector<Id>(wrt.size(), kNone);
+  const Id image = jvp(output);
+  if (image == kNone) return std::vector<Id>(nodes.size(), kNone);
   return transpose(graph, image, cotangent, probes);
+}
+
+}  // namespace
+
+std::vector<Id> vjp(Graph& graph, Id output, Id cotangent, const std::vector<Id>& wrt) {
+  return throughProbes(graph, output, cotangent, wrt,
+                       [](Jvp& jvp, Id node, Id probe) { jvp.seed(node, probe); });
+}
+
+std::vector<Id> adjoints(Graph& graph, Id output, Id cotangent, const std::vector<Id>& nodes) {
+  return throughProbes(graph, output, cotangent, nodes,
+                       [](Jvp& jvp, Id node, Id probe) { jvp.inject(node, probe); });
 }
 
 }  // namespace eigenscope

@@ -15,4 +15,8 @@ std::vector<Id> transpose(Graph& graph, Id output, Id cotangent, const std::vect
 // jvp followed by transpose, so that no primitive has a reverse rule of its own.
 std::vector<Id> vjp(Graph& graph, Id output, Id cotangent, const std::vector<Id>& wrt);
 
+// The derivative of `output` by each of these nodes, however they depend on one another, applied to
+// the cotangent: what reverse differentiation finds at them on its way. kNone: zero.
+std::vector<Id> adjoints(Graph& graph, Id output, Id cotangent, const std::vector<Id>& nodes);
+
 }  // namespace eigenscope

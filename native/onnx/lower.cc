@@ -119,8 +119,8 @@ std::string reasonAgainst(const NodeDef& node, int64_t opset, IsUsed isUsed) {
 class Lowering {
  public:
   Lowering(const Model& model, const std::vector<Parameter>& parameters, Graph& graph,
-           const std::vector<InputBinding>& inputs, const std::string& output)
-      : model_(model), builder_(graph), output_(output) {
+           const std::vector<InputBinding>& inputs, const std::string& output, bool fold)
+      : model_(model), builder_(graph), output_(output), fold_(fold) {
     for (size_t i = 0; i < parameters.size(); ++i) parameters_[parameters[i].name] = i;
     for (size_t i = 0; i < parameters.size(); ++i)
       parameterShapes_.push_back(parameters[i].value.shape());
@@ -280,8 +280,8 @@ class Lowering {
                         "\") depends on data or parameters; it is only supported on constants");
     }
     const bool onlyUse = !node.in.empty() && uses_[node.in[0]] == 1;
-    Call call(builder_, node, model_.opset, std::move(in), std::move(present), onlyUse, batch_,
-              warnings_);
+    Call call(builder_, node, model_.opset, std::move(in), std::move(present), onlyUse, fold_,
+              batch_, warnings_);
     return row->lower(call);
   }
 
@@ -350,6 +350,7 @@ class Lowering {
   const Model& model_;
   Builder builder_;
   const std::string output_;
+  const bool fold_;
   std::unordered_map<std::string, size_t> producer_, parameters_;
   std::vector<Shape> parameterShapes_;
   std::unordered_map<std::string, InputBinding> inputs_;
@@ -365,8 +366,8 @@ class Lowering {
 }  // namespace
 
 Lowered lower(const Model& model, const std::vector<Parameter>& parameters, Graph& graph,
-              const std::vector<InputBinding>& inputs, const std::string& output) {
-  return Lowering(model, parameters, graph, inputs, output).run();
+              const std::vector<InputBinding>& inputs, const std::string& output, bool fold) {
+  return Lowering(model, parameters, graph, inputs, output, fold).run();
 }
 
 std::vector<Unsupported> findUnsupported(const Model& model) {

@@ -22,12 +22,13 @@ struct StaticBatch {
 class Call {
  public:
   Call(Builder& builder, const NodeDef& node, int64_t opset, std::vector<Value> inputs,
-       std::vector<bool> present, bool onlyUse, const StaticBatch& batch,
+       std::vector<bool> present, bool onlyUse, bool fold, const StaticBatch& batch,
        std::vector<std::string>& warnings)
       : b(builder),
         node(node),
         opset(opset),
         onlyUse(onlyUse),
+        fold(fold),
         batch(batch),
         inputs_(std::move(inputs)),
         present_(std::move(present)),
@@ -37,6 +38,7 @@ class Call {
   const NodeDef& node;
   const int64_t opset;
   const bool onlyUse;  // no other node reads the first input
+  const bool fold;     // a normalisation may go into the weights of the linear map before it
   const StaticBatch& batch;
 
   size_t inputs() const { return inputs_.size(); }

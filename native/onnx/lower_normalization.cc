@@ -134,7 +134,7 @@ Results batchNormalization(Call& c) {
   const Value deviation = c.b.unary(Op::Sqrt, c.b.shift(variance, c.number("epsilon", 1e-5)));
   const Value scale = c.b.div(gamma, deviation);
   const Value shift = c.b.sub(beta, c.b.mul(mean, scale));
-  if (x.rescaled && c.onlyUse) return {x.rescaled(scale, shift)};
+  if (x.rescaled && c.onlyUse && c.fold) return {x.rescaled(scale, shift)};
   const int64_t rank = c.rank(0);
   return {c.b.add(c.b.mul(x, perChannel(c, scale, rank)), perChannel(c, shift, rank))};
 }

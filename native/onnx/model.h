@@ -117,8 +117,9 @@ struct Lowered {
 
 // Adds the nodes that `output` needs to `graph`, for the given input shapes. Parameters become
 // Graph::param(i, shape) with i the position in `parameters`. Throws UnsupportedOperator with every
-// unsupported node, DataMismatch where shapes do not fit.
+// unsupported node, DataMismatch where shapes do not fit. With `fold`, normalisations by stored
+// statistics go into the weights of the linear map before them.
 Lowered lower(const Model& model, const std::vector<Parameter>& parameters, Graph& graph,
-              const std::vector<InputBinding>& inputs, const std::string& output);
+              const std::vector<InputBinding>& inputs, const std::string& output, bool fold = true);
 
 }  // namespace eigenscope::onnx
