@@ -32,6 +32,7 @@ export {
   topMass,
 } from "./anisotropy/measures";
 export type { CallOptions, Progress } from "./call";
+export { type ClassDecomposition, classDecomposition, gradientCovariance } from "./classes";
 export {
   type ArraySource,
   type ArrayValues,
@@ -55,6 +56,47 @@ export {
   type UnsupportedNode,
   UnsupportedOperatorError,
 } from "./errors";
+export {
+  type BlockChoice,
+  type BlockDiagonalOptions,
+  blockDiagonal,
+  type DenseBlock,
+  type ExactDiagonal,
+  type ExactSpectrum,
+  type ExactSpectrumOptions,
+  exactDiagonal,
+  exactSpectrum,
+} from "./exact";
+export {
+  type Gram,
+  type GramOptions,
+  Jacobian,
+  jacobian,
+  ntk,
+  type PerSampleGradients,
+  type PerSampleOptions,
+  perSampleGradients,
+} from "./jacobian";
+export {
+  type Checkpoint,
+  type DirectionToOptions,
+  directionTo,
+  parameterVector,
+  type RandomDirectionOptions,
+  randomDirection,
+} from "./landscape/directions";
+export {
+  type Interpolation,
+  interpolate,
+  type LandscapeOptions,
+  type LandscapeReport,
+  type LineQuadratic,
+  type LossLine,
+  type LossPlane,
+  lossLine,
+  lossPlane,
+  type PlaneQuadratic,
+} from "./landscape/landscape";
 export {
   type Apply,
   LinearOperator,
