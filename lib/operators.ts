@@ -200,7 +200,8 @@ export interface EvaluateOptions extends RunOptions, CallOptions {
   loss?: LossName | Loss | undefined;
 }
 
-const EVALUATE_OPTIONS: { [K in keyof Required<EvaluateOptions>]: Check } = {
+/** @internal */
+export const EVALUATE_OPTIONS: { [K in keyof Required<EvaluateOptions>]: Check } = {
   ...RUN_OPTIONS,
   ...CALL_OPTIONS,
   loss: check.anything,
