@@ -44,6 +44,15 @@ export {
   type Normalize,
 } from "./data/data";
 export {
+  type ProbeOptions,
+  type SampledShare,
+  SpectralDensity,
+  type SpectralDensityOptions,
+  spectralDensity,
+} from "./density";
+export type { AxisName } from "./density/axis";
+export type { Estimate, Sample } from "./density/estimate";
+export {
   AbortError,
   DataMismatchError,
   EigenscopeError,
@@ -67,6 +76,18 @@ export {
   exactDiagonal,
   exactSpectrum,
 } from "./exact";
+export {
+  type FunctionName,
+  type FunctionProductOptions,
+  type FunctionProductResult,
+  functionProduct,
+  type LogDeterminantOptions,
+  logDeterminant,
+  type SpectralFunction,
+  type TraceFunctionOptions,
+  type TraceOfFunction,
+  traceFunction,
+} from "./functions";
 export {
   type Gram,
   type GramOptions,

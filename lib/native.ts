@@ -304,9 +304,125 @@ export interface NativeEigshResult {
   warnings: string[];
 }
 
+/** Rows of single samples that matrices are sums of: see RowKind in native/curvature/programs.h. */
+export type RowKind = "jacobian" | "ggn" | "mc" | "empirical";
+
+/** Random probes, see ProbeOptions in lib/density.ts. */
+export interface NativeProbeOptions {
+  probes: number;
+  steps: number;
+  seed: number | bigint;
+  probeType: string;
+  blockSize: number;
+  memoryBudget: number;
+}
+
+/** What Lanczos left of a start vector; the last off-diagonal entry leads out of T, 0 if exact. */
+export interface NativeTridiagonal {
+  diagonal: Float64Array;
+  offDiagonal: Float64Array;
+  exact: boolean;
+}
+
+export interface NativeQuadrature {
+  rules: (NativeTridiagonal & {
+    nodes: Float64Array;
+    weights: Float64Array;
+    residuals: Float64Array;
+  })[];
+  scale: number;
+  resolution: number;
+  products: number;
+  blockSize: number;
+  warnings: string[];
+}
+
+export interface NativeMoments {
+  probes: { moments: Float64Array }[];
+  center: number;
+  halfWidth: number;
+  /** Ritz values at the ends. */
+  least: number;
+  largest: number;
+  scale: number;
+  resolution: number;
+  products: number;
+  blockSize: number;
+  warnings: string[];
+}
+
+export interface NativeFunctionOptions {
+  /** "": none, only the bases. */
+  function: string;
+  steps: number;
+  tol: number;
+  blockSize: number;
+  memoryBudget: number;
+  count: number;
+  /** count x dim numbers of the operator's dtype. */
+  vectors: Vectors;
+  /** As many, for f(A) v. */
+  result: Vectors;
+  /** count x steps x dim numbers. */
+  bases?: Vectors;
+}
+
+export interface NativeFunctionResult {
+  vectors: (NativeTridiagonal & {
+    startNorm: number;
+    error: number;
+    residual: number;
+    converged: boolean;
+  })[];
+  products: number;
+  tol: number;
+  resolution: number;
+  warnings: string[];
+}
+
 /** Computations on operators: options and result of each, as in native/binding/calls.cc. */
 export interface NativeCalls {
   eigsh: [NativeEigshOptions, NativeEigshResult];
+  quadrature: [NativeProbeOptions, NativeQuadrature];
+  moments: [NativeProbeOptions, NativeMoments];
+  functionProduct: [NativeFunctionOptions, NativeFunctionResult];
+  exactSpectrum: [
+    { method: string; vectors: number; memory: number },
+    {
+      values: Float64Array;
+      vectors: Float64Array;
+      method: "dense" | "dual";
+      order: number;
+      products: number;
+      warnings: string[];
+    },
+  ];
+  exactDiagonal: [object, { diagonal: Float64Array; rows: number }];
+  /** order x order for order = samples * perSample. */
+  gram: [
+    { rows: RowKind; memory: number },
+    { matrix: Float64Array; samples: number; perSample: number; scale: number },
+  ];
+  rowsShape: [
+    { rows: RowKind },
+    { samples: number; perSample: number; scale: number; split: number[] },
+  ];
+  /** (last - first) x perSample x dim numbers go into `out`. */
+  sampleRows: [
+    { rows: RowKind; first: number; last: number; out: Vectors },
+    { samples: number; perSample: number; scale: number },
+  ];
+  jacobian: [{ in: Vectors; out: Vectors; count: number; transposed: boolean }, object];
+  /** The blocks' coordinates one after the other, and the matrices likewise. */
+  blockDiagonal: [
+    { indices: number[]; sizes: number[]; memory: number },
+    { matrices: Float64Array },
+  ];
+  /** C x C weights and squares, C x C x dim means. */
+  classMeans: [
+    object,
+    { classes: number; weights: Float64Array; means: Float64Array; squares: Float64Array },
+  ];
 }
 
 /** An operator that the core holds. */
@@ -350,6 +466,13 @@ interface NativeOperators {
   sumOperators(a: NativeOperator, b: NativeOperator): NativeOperator;
   scaleOperator(a: NativeOperator, factor: number): NativeOperator;
   shiftOperator(a: NativeOperator, amount: number): NativeOperator;
+  /** The sum of weights[k] v_k v_k^T, weights.length vectors of `dim` numbers. */
+  lowRankOperator(
+    vectors: Float64Array,
+    weights: Float64Array,
+    dim: number,
+    dtype: Dtype,
+  ): NativeOperator;
   /** A mask has 0 or 1 for each coordinate. */
   restrictOperator(a: NativeOperator, mask: Uint8Array): NativeOperator;
   projectOperator(a: NativeOperator, mask: Uint8Array): NativeOperator;

@@ -163,6 +163,16 @@ export function ggn(model: Model, data: DataSet, options?: OperatorOptions): Lin
   return curvature("ggn", "ggn", model, data, checked);
 }
 
+/** @internal An operator that stands for the network itself: what asks for its Jacobian. */
+export function jacobianHolder(
+  where: string,
+  model: Model,
+  data: DataSet,
+  options: OperatorOptions,
+): LinearOperator {
+  return curvature(where, "ggn", model, data, checkOptions(where, options, OPERATOR_OPTIONS));
+}
+
 /**
  * The rest of the Hessian, H - J^T H_l J, computed directly and not as a difference: the curvature
  * of the network itself, weighted by the derivative of the loss. Costs and throws as `hessian`.

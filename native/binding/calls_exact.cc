@@ -1,9 +1,11 @@
 // Exact quantities of an operator, and what is made of the rows of single samples.
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "binding/calls.h"
 #include "curvature/exact.h"
+#include "spectral/compose.h"
 #include "spectral/exact_spectrum.h"
 
 namespace eigenscope::binding {
@@ -168,19 +170,30 @@ Work blockDiagonalCall(CallInputs& inputs) {
   const Options& given = inputs.options();
   const std::vector<int64_t> indices = given.integers("indices"), sizes = given.integers("sizes");
   const int64_t memory = given.integer("memory", 0);
-  const CurvaturePtr leaf = requireCurvature(inputs, "the block diagonal");
   std::vector<std::vector<int64_t>> blocks;
-  std::size_t at = 0;
+  auto at = indices.begin();
   for (int64_t size : sizes) {
-    if (size < 1 || at + static_cast<std::size_t>(size) > indices.size())
+    if (size < 1 || size > indices.end() - at)
       given.fail("sizes", "the lengths of the blocks in indices");
-    blocks.emplace_back(indices.begin() + static_cast<int64_t>(at),
-                        indices.begin() + static_cast<int64_t>(at) + size);
-    at += static_cast<std::size_t>(size);
+    blocks.emplace_back(at, at + size);
+    at += size;
   }
+  const CurvaturePtr leaf = curvatureOf(inputs);
+  const OperatorPtr op = inputs.op();
   return [=](Task& task) {
-    const auto rows = requireRows(*leaf, "the block diagonal");
-    return Fields{{"matrices", blockDiagonal(*rows, blocks, memory, task)}};
+    const auto rows = leaf ? leaf->rows() : nullptr;
+    if (rows) return Fields{{"matrices", blockDiagonal(*rows, blocks, memory, task)}};
+    std::vector<double> matrices;
+    for (const auto& block : blocks) {
+      const auto order = static_cast<int64_t>(block.size());
+      requireDense(order, 2, memory, "a diagonal block");
+      const OperatorPtr part = restrictOperator(op, block);
+      ProductCounter products(*part, task, std::numeric_limits<int64_t>::max());
+      std::vector<double> matrix = matrixOf(products);
+      symmetricPart(matrix, order);
+      matrices.insert(matrices.end(), matrix.begin(), matrix.end());
+    }
+    return Fields{{"matrices", std::move(matrices)}};
   };
 }
 
