@@ -31,7 +31,7 @@ int64_t denseBytes(int64_t dim) { return 3 * 8 * dim * dim; }
 
 // All columns from products with the identity, then LAPACK.
 EigshResult denseEigsh(const EigshPlan& plan, ProductCounter& a) {
-  const int64_t dim = plan.dim, k = plan.options.k;
+  const int64_t dim = plan.dim;
   std::vector<double> matrix =
       plan.precision == Precision::F32 ? columnsOf<float>(a, dim) : columnsOf<double>(a, dim);
   double gap = 0, largest = 0;
@@ -46,13 +46,22 @@ EigshResult denseEigsh(const EigshPlan& plan, ProductCounter& a) {
   const std::vector<double> all = symmetricEigen(dim, matrix.data(), dim);
   a.task().check();
 
-  Basis basis(dim, k + std::min<int64_t>(k, kIdentityBlock), plan.precision);
-  const std::vector<int64_t> best = selectBest(all, k, plan.options.which);
-  for (int64_t j = 0; j < k; ++j) basis.store(j, 1, matrix.data() + best[j] * dim);
+  const std::vector<int64_t> best = selectWanted(plan, all);
+  const int64_t k = best.size();
+  Basis basis(dim, k + std::clamp<int64_t>(k, 1, kIdentityBlock), plan.precision);
+  std::vector<int64_t> order(k);
+  for (int64_t j = 0; j < k; ++j) {
+    basis.store(j, 1, matrix.data() + best[j] * dim);
+    order[j] = j;
+  }
   std::vector<double> values(k), residuals(k);
   freshPairs(a, basis, 0, k, basis, k, basis.capacity() - k, values.data(), residuals.data());
   const double scale = std::max(std::abs(all.front()), std::abs(all.back()));
-  EigshResult result = finishPairs(plan, a, basis, values, residuals, scale, "dense");
+  // Fresh values of a cluster may have changed places.
+  if (plan.options.method != EigshMethod::Filter) order = selectWanted(plan, values);
+  EigshResult result = finishOrdered(plan, a, basis, values, residuals, order, scale, "dense");
+  result.missed = {0, "the whole spectrum was computed"};
+  if (plan.options.method == EigshMethod::Filter) result.count = {true, double(k), 0, 0};
   if (!result.converged) {
     const double worst = *std::max_element(result.residuals.begin(), result.residuals.end());
     result.reason = describeNotConverged(plan, worst / result.scale, false);

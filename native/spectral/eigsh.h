@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,20 @@ enum class Which { LM, LA, SA, BE };
 // Krylov    randomized block Krylov (Musco and Musco 2015): any symmetric operator, any Which.
 // Nystrom   Nystrom approximation (Tropp, Yurtsever, Udell, Cevher 2017): positive semi-definite
 //           operators only, LM or LA.
-enum class EigshMethod { Lanczos, Subspace, Krylov, Nystrom };
+// Lobpcg    locally optimal block preconditioned conjugate gradients (Knyazev 2001): any Which.
+// TwoSketch one pass of products with two random blocks (Tropp et al. 2017, Nakatsukasa 2020): LM.
+// ShiftInvert  Lanczos on (A - sigma I)^-1, solved by MINRES: the eigenvalues nearest to sigma.
+// Filter    Lanczos on a Chebyshev polynomial of A: every eigenvalue in an interval.
+enum class EigshMethod {
+  Lanczos,
+  Subspace,
+  Krylov,
+  Nystrom,
+  Lobpcg,
+  TwoSketch,
+  ShiftInvert,
+  Filter
+};
 
 struct EigshOptions {
   int64_t k = 6;
@@ -37,6 +51,45 @@ struct EigshOptions {
   int64_t basisSize = 0;
   int64_t memoryBudget = 0;  // bytes for the basis and work vectors; 0: no limit
   int threads = 1;           // for the work on the basis; results do not depend on it
+  // Vectors near the wanted ones, m x dim, to begin with; random where they do not suffice.
+  std::vector<double> start;
+  // Vectors, m x dim, to whose span all pairs shall be orthogonal: those of P A P on the
+  // complement.
+  std::vector<double> deflate;
+  // Of Lobpcg: a positive definite operator near the inverse of A - lambda I; may be null.
+  OperatorPtr preconditioner;
+  double sigma = 0;          // of ShiftInvert
+  double low = 0, high = 0;  // of Filter; k is then the most that the interval may hold
+  // Files (Lanczos, Krylov, Lobpcg, Subspace): the state at every restart or iteration is written
+  // to the one, and the solve goes on from what the other holds. Empty: none.
+  std::string checkpoint, resume;
+};
+
+// What holds the eigenvalue of a pair: Residual, some eigenvalue lies within the residual; Gap, the
+// bound of Kato and Temple, residual^2 over the gap to the other pairs, which holds when no
+// eigenvalue lies in that gap; Cluster, as many eigenvalues as there are overlapping intervals lie
+// within the root of their summed squares (Kahan 1967).
+enum class BoundKind { Residual, Gap, Cluster };
+
+struct EigenInterval {
+  double low = 0, high = 0;
+  BoundKind kind = BoundKind::Residual;
+};
+
+// Whether wanted eigenvalues may have been missed.
+struct MissedStatement {
+  // That an eigenvalue as wanted as the last one found went unseen is at most this likely over
+  // random starts; NaN where nothing was shown.
+  double probability = std::numeric_limits<double>::quiet_NaN();
+  std::string how;
+};
+
+// Of an interval: the eigenvalues that were found, and how many there should be.
+struct CountCheck {
+  bool exact = false;        // from the dense spectrum
+  double estimate = 0;       // of all eigenvalues in the interval
+  double standardError = 0;  // of the estimate, over probes
+  int64_t probes = 0;
 };
 
 struct EigshResult {
@@ -45,13 +98,17 @@ struct EigshResult {
   // of each is positive.
   std::vector<std::byte> vectors;
   std::vector<double> residuals;  // ||A v - lambda v||, absolute, from a fresh product
-  bool converged = false;         // every residual <= tol * max |Ritz value|
-  std::string reason;             // why not, empty when converged
-  std::string method;             // what ran: lanczos, dense, subspace, krylov, nystrom
-  double scale = 0;               // max |Ritz value|
-  double tol = 0;                 // the one that was used
-  int64_t products = 0;           // operator applications, counted in single vectors
+  std::vector<EigenInterval> intervals;
+  bool converged = false;  // every residual <= tol * max |Ritz value|
+  std::string reason;      // why not, empty when converged
+  std::string method;      // what ran, by its name; dense where the matrix was formed
+  double scale = 0;        // max |Ritz value|
+  double tol = 0;          // the one that was used
+  int64_t products = 0;    // operator applications, counted in single vectors
   int64_t restarts = 0;
+  MissedStatement missed;
+  CountCheck count;     // of Filter
+  double coupling = 0;  // of deflation: the longest ||Q^T A v||, 0 when Q spans eigenvectors
   std::vector<std::string> warnings;
 };
 
@@ -64,11 +121,15 @@ struct EigshResult {
 // vector orthogonal to what it found, until it sees that none is left; all count in `products`.
 // Deterministic for given options and operator; random vectors are keyed by (seed, op.index()).
 //
+// For an interval the result holds all the pairs inside, smallest first; for sigma the nearest
+// first. Residuals and intervals of a deflated solve are those of P A P.
+//
 // Throws Error: Option (k, tol, block or basis size out of range; which not served by the method;
-// Nystrom on an indefinite operator), MemoryBudget, DataMismatch (the operator returned NaN or
-// infinity), Abort (between products; a dense solve of dimension 2000 spends seconds in LAPACK,
-// which cannot be interrupted). Running out of products or below the noise of the operator is no
-// error: converged is false and reason says why.
+// Nystrom on an indefinite operator; more than k eigenvalues in the interval; a checkpoint of
+// another solve), MemoryBudget, DataMismatch (the operator returned NaN or infinity), Abort
+// (between products; a dense solve of dimension 2000 spends seconds in LAPACK, which cannot be
+// interrupted). Running out of products or below the noise of the operator is no error: converged
+// is false and reason says why.
 EigshResult eigsh(LinearOperator& op, const EigshOptions& options, Task& task);
 
 }  // namespace eigenscope

@@ -53,6 +53,26 @@ void KrylovSpace::beginRandom(int64_t frozen) {
   fillRandom(frozen, next_);
 }
 
+void KrylovSpace::beginWith(std::span<const double> given, int64_t most) {
+  forget(0);
+  next_ = std::min(block_, basis_.dim());
+  startBlock(basis_, next_, given, most, seed_, randomColumn_, a_.op().index());
+  randomColumn_ += next_;
+}
+
+void KrylovSpace::resume(int64_t active, int64_t next, const std::vector<double>& values,
+                         const std::vector<double>& coupling, uint64_t randomColumn,
+                         double productNorm) {
+  forget(0);
+  active_ = active;
+  next_ = next;
+  c_ = coupling;
+  for (int64_t j = 0; j < active; ++j)
+    for (int64_t i = 0; i < active; ++i) t_[j * basis_.capacity() + i] = i == j ? values[j] : 0.0;
+  randomColumn_ = randomColumn;
+  productNorm_ = productNorm;
+}
+
 void KrylovSpace::beginFrom(int64_t frozen) {
   forget(frozen);
   double* w = static_cast<double*>(work_.column(0));

@@ -31,6 +31,8 @@ class KrylovSpace {
 
   // Forgets V and Q; the next block is random, orthogonal to the first `frozen` columns.
   void beginRandom(int64_t frozen);
+  // Forgets all; the next block begins with the given vectors, as in startBlock.
+  void beginWith(std::span<const double> given, int64_t most);
   // The same with the one vector held in column `frozen` as next block.
   void beginFrom(int64_t frozen);
 
@@ -48,6 +50,13 @@ class KrylovSpace {
   const RitzPairs& ritz();
   // V becomes the Ritz vectors of the given indices, in that order.
   void restart(std::span<const int64_t> keep);
+
+  // After a restart with nothing frozen: what A V = V diag(values) + Q C needs beside the columns,
+  // and the way back to it when `active` + `next` columns hold V and Q.
+  const std::vector<double>& coupling() const { return c_; }
+  uint64_t randomColumn() const { return randomColumn_; }
+  void resume(int64_t active, int64_t next, const std::vector<double>& values,
+              const std::vector<double>& coupling, uint64_t randomColumn, double productNorm);
 
   double asymmetry() const { return asymmetry_; }  // largest seen, relative
   double productNorm() const { return productNorm_; }

@@ -1,107 +1,110 @@
 #include "spectral/minres.h"
 
+#include <algorithm>
 #include <cmath>
+
+#include "linalg/blas.h"
 
 namespace eigenscope {
 
 namespace {
 
-constexpr char kSingular[] =
-    "the system is singular and its right-hand side lies partly outside the range of the operator, "
-    "so that no solution exists: ||A r|| is 0 to rounding; add damping, or take method lsmr for "
-    "the "
-    "shortest least-squares solution";
+// y = A v - shift v in double, whatever the operator's precision.
+class ShiftedProduct {
+ public:
+  ShiftedProduct(ProductCounter& a, double shift, int64_t dim)
+      : a_(a), shift_(shift), dim_(dim), single_(a.op().precision() == Precision::F32) {
+    if (single_) in_.resize(dim), out_.resize(dim);
+  }
+
+  void operator()(const double* v, double* y) {
+    if (single_) {
+      std::copy(v, v + dim_, in_.begin());
+      a_.apply(in_.data(), out_.data(), 1);
+      std::copy(out_.begin(), out_.end(), y);
+    } else {
+      a_.apply(v, y, 1);
+    }
+    for (int64_t i = 0; i < dim_; ++i) y[i] -= shift_ * v[i];
+  }
+
+ private:
+  ProductCounter& a_;
+  double shift_;
+  int64_t dim_;
+  bool single_;
+  std::vector<float> in_, out_;
+};
 
 }  // namespace
 
-Iteration minimalResiduals(Column& c) {
-  const std::size_t n = c.dim();
-  // Lanczos vectors before and after the preconditioner, the directions of x, and the residual.
-  std::vector<double> earlier(n), current(n), next(n), y(n), v(n), w(n), w1(n), w2(n);
-  std::vector<double>& residual = c.r;
-  if (c.needsFresh()) co_await c.fresh();
-  while (!c.judge()) {
-    current = residual;
-    if (c.preconditioned())
-      co_await c.precondition(current, y);
-    else
-      y = current;
-    double beta = dot(current, y);
-    if (!(beta > 0)) refusePreconditioner(beta, length(current) * length(y));
-    beta = std::sqrt(beta);
-    double previousBeta = 0, dbar = 0, epsilon = 0, phibar = beta, cs = -1, sn = 0;
-    double firstCurvature = 0;
-    std::fill(w.begin(), w.end(), 0.0);
-    std::fill(w2.begin(), w2.end(), 0.0);
-    for (bool first = true; !c.stopping(); first = false) {
-      for (std::size_t i = 0; i < n; ++i) v[i] = y[i] / beta;
-      co_await c.product(v, next);
-      ++c.iterations;
-      c.noteNorm(length(next) / (c.preconditioned() ? length(v) : 1.0));
-      if (!first) addTo(next, -beta / previousBeta, earlier);
-      const double alpha = dot(v, next);
-      addTo(next, -alpha / beta, current);
-      std::swap(earlier, current);
-      std::swap(current, next);
-      if (c.preconditioned())
-        co_await c.precondition(current, y);
-      else
-        y = current;
-      previousBeta = beta;
-      beta = dot(current, y);
-      if (!(beta >= 0)) refusePreconditioner(beta, length(current) * length(y));
-      beta = std::sqrt(beta);
-
-      // The next column of the tridiagonal matrix, rotated.
-      const double oldEpsilon = epsilon, delta = cs * dbar + sn * alpha;
-      const double gbar = sn * dbar - cs * alpha;
-      epsilon = sn * beta;
-      dbar = -cs * beta;
-      const double gamma = std::hypot(gbar, beta);
-      const double size = std::abs(alpha) + beta + (first ? 0.0 : previousBeta);
-      fprintf(stderr, "%ld root %.3g phibar %.3g beta %.3g size %.3g\n", long(c.iterations),
-              std::hypot(gbar, dbar) / c.norm(), phibar, beta, size);
-      // ||A r|| / ||r||, of the residual before this step. Where it has fallen this far the
-      // residual lies near the null space, and orthogonality is lost: the next cycle sees what is
-      // true.
-      const double curvature = std::hypot(gbar, dbar);
-      if (first) firstCurvature = curvature;
-      if (curvature <= 8 * c.rounding() * c.norm()) c.hinder(kSingular);
-      if (curvature <= 8 * c.rounding() * c.norm() ||
-          curvature <= std::sqrt(c.rounding()) * firstCurvature)
-        break;
-      cs = gbar / gamma;
-      sn = beta / gamma;
-      const double phi = cs * phibar;
-      phibar *= sn;
-      std::swap(w1, w2);
-      std::swap(w2, w);
-      for (std::size_t i = 0; i < n; ++i) {
-        w[i] = (v[i] - oldEpsilon * w1[i] - delta * w2[i]) / gamma;
-        c.x[i] += phi * w[i];
-      }
-      // r = sn^2 r - phibar cs v', v' the next Lanczos vector before the preconditioner.
-      const double keep = sn * sn, take = beta > 0 ? phibar * cs / beta : 0.0;
-      for (std::size_t i = 0; i < n; ++i) residual[i] = keep * residual[i] - take * current[i];
-      if (beta <= c.rounding() * size || c.small(length(residual))) break;
-    }
-    co_await c.fresh();
-  }
-}
-
-MinresResult minres(ProductCounter& a, double shift, const double* b, double* x, double tol) {
-  SystemTerms terms;
-  terms.shift = -shift;
-  terms.tol = tol;
+MinresResult minres(ProductCounter& a, double shift, const double* b, double* x, int64_t dim,
+                    double tol, int64_t maxIterations, std::vector<double>* leastSquares) {
   MinresResult result;
-  const auto make = [&](int64_t) {
-    return std::make_unique<Column>(terms, a.op().precision(), a.op().dim(), b, nullptr);
-  };
-  const auto settle = [&](int64_t, const Column& column) {
-    column.solution(x);
-    result = {column.residual, column.iterations, column.converged};
-  };
-  Columns(a, terms).run(minimalResiduals, 1, make, settle);
+  std::fill(x, x + dim, 0.0);
+  const double size = norm2(dim, b);
+  result.residual = size;
+  result.converged = size == 0;
+  if (result.converged) return result;
+
+  ShiftedProduct product(a, shift, dim);
+  std::vector<double> before(dim, 0.0), v(b, b + dim), w(dim), d(dim, 0.0), dOld(dim, 0.0);
+  for (double& entry : v) entry /= size;
+  // Lanczos coefficients, the rotations of the two steps before, and the residual's length.
+  double beta = 0, cOld = 1, sOld = 0, c = 1, s = 0, phi = size, frobenius = 0;
+  // What Lanczos left of b within rounding is no direction.
+  const double breakdown = 10 * roundingOf(Precision::F64);
+
+  while (result.products < maxIterations && a.allows(1)) {
+    product(v.data(), w.data());
+    ++result.products;
+    const double alpha = dot(dim, v.data(), w.data());
+    double square = 0;
+    for (int64_t i = 0; i < dim; ++i) {
+      w[i] -= alpha * v[i] + beta * before[i];
+      square += w[i] * w[i];
+    }
+    const double next = std::sqrt(square);
+    frobenius = std::max(frobenius, std::hypot(beta, alpha, next));
+    result.norm = frobenius;
+
+    // The column (beta, alpha, next) of T under the two last rotations, then the new one.
+    const double epsilon = sOld * beta, bar = cOld * beta;
+    const double delta = c * bar + s * alpha, gamma = c * alpha - s * bar;
+    // ||(A - shift) r|| of the residual before this step is phi hypot(gamma, next c).
+    const double normal = std::hypot(gamma, c * next);
+    if (normal <= tol * frobenius) {
+      result.singular = true;
+      break;
+    }
+    const double rho = std::hypot(gamma, next);
+    cOld = c;
+    sOld = s;
+    c = gamma / rho;
+    s = next / rho;
+    const double tau = c * phi;
+    phi *= -s;
+    for (int64_t i = 0; i < dim; ++i) {
+      const double direction = (v[i] - delta * d[i] - epsilon * dOld[i]) / rho;
+      dOld[i] = d[i];
+      d[i] = direction;
+      x[i] += tau * direction;
+    }
+    result.residual = std::abs(phi);
+    result.converged = result.residual <= tol * size;
+    if (result.converged || next <= breakdown * frobenius) break;
+    beta = next;
+    for (int64_t i = 0; i < dim; ++i) {
+      before[i] = v[i];
+      v[i] = w[i] / next;
+    }
+  }
+  if (result.singular && leastSquares) {
+    leastSquares->resize(dim);
+    product(x, leastSquares->data());
+    ++result.products;
+    for (int64_t i = 0; i < dim; ++i) (*leastSquares)[i] = b[i] - (*leastSquares)[i];
+  }
   return result;
 }
 

@@ -1,25 +1,27 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
-#include "spectral/linear_system.h"
+#include "spectral/ritz.h"
 
 namespace eigenscope {
 
-// MINRES (Paige and Saunders, "Solution of sparse indefinite systems of linear equations", SIAM J.
-// Numer. Anal. 12, 1975), for symmetric A + shift I, indefinite or not. Optionally preconditioned
-// by a symmetric positive definite operator. One product an iteration, eight vectors of memory.
-Iteration minimalResiduals(Column& column);
-
 struct MinresResult {
-  double residual = 0;  // ||b - (A - shift I) x|| / ||b||, from a fresh product
-  int64_t iterations = 0;
-  bool converged = false;  // residual <= tol
+  double residual = 0;  // ||b - (A - shift I) x||, absolute, from the recurrence
+  int64_t products = 0;
+  bool converged = false;  // residual <= tol ||b||
+  // The residual is near a null vector of A - shift I: ||(A - shift I) r|| <= tol ||A|| ||r||. x is
+  // then a solution of least squares.
+  bool singular = false;
+  double norm = 0;  // estimate of ||A - shift I|| from below
 };
 
-// Solves (A - shift I) x = b for one vector of dim numbers; x is overwritten. The products come
-// from `a`, within its limit; where they are used up, or tol is below the noise of the operator, or
-// the system is singular, the best x found is given and `converged` is false.
-MinresResult minres(ProductCounter& a, double shift, const double* b, double* x, double tol);
+// Solves (A - shift I) x = b for a symmetric A, in double (Paige and Saunders, "Solution of sparse
+// indefinite systems of linear equations", 1975; the test for singular systems of Choi, Paige and
+// Saunders, "MINRES-QLP", 2011). x is overwritten, beginning at 0. Costs a product a step; stops
+// early where the counter allows no more. With `leastSquares` the residual vector goes there.
+MinresResult minres(ProductCounter& a, double shift, const double* b, double* x, int64_t dim,
+                    double tol, int64_t maxIterations, std::vector<double>* leastSquares = nullptr);
 
 }  // namespace eigenscope

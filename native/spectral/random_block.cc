@@ -5,12 +5,15 @@
 
 #include "base/error.h"
 #include "base/philox.h"
+#include "linalg/blas.h"
 
 namespace eigenscope {
 
 namespace {
 
 constexpr int64_t kBatch = 8;  // bounds the work space in double
+
+constexpr uint64_t kSignColumns = uint64_t{1} << 48;
 
 [[noreturn]] void outOfDirections() {
   throw Error(ErrorKind::Internal, "no random vector found outside the space spanned so far");
@@ -46,6 +49,26 @@ void appendRandom(Basis& basis, int64_t first, int64_t count, uint64_t seed, uin
     }
     basis.store(before, batch, w);
   }
+}
+
+void startBlock(Basis& basis, int64_t count, std::span<const double> given, int64_t most,
+                uint64_t seed, uint64_t column, std::span<const int64_t> index) {
+  const int64_t dim = basis.dim(), m = given.size() / dim, use = std::min({m, most, count});
+  std::vector<double> sum(use > 0 ? dim : 0);
+  for (int64_t j = 0; j < use; ++j) {
+    std::fill(sum.begin(), sum.end(), 0.0);
+    for (int64_t i = m > use ? 0 : j; i < (m > use ? m : j + 1); ++i) {
+      const double* x = given.data() + i * dim;
+      const double length = norm2(dim, x);
+      if (!(length > 0)) continue;
+      double sign = 1;
+      if (m > use) fillRademacher(&sign, 1, 1, seed, kSignColumns + i * use + j);
+      for (int64_t r = 0; r < dim; ++r) sum[r] += sign / length * x[r];
+    }
+    basis.store(j, 1, sum.data());
+  }
+  const int64_t rank = use > 0 ? orthonormalise(basis, 0, use, 1e-6, nullptr) : 0;
+  appendRandom(basis, rank, count - rank, seed, column, index);
 }
 
 }  // namespace eigenscope

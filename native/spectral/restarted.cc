@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <span>
 
+#include "spectral/certify.h"
+#include "spectral/checkpoint.h"
 #include "spectral/krylov_space.h"
 
 namespace eigenscope {
@@ -16,8 +19,6 @@ constexpr double kTargetShare = 0.7;
 constexpr double kFloorRoundings = 4;
 // Ritz values are looked at every step while T is small, then every active / 32 steps.
 constexpr int64_t kRitzEvery = 32;
-// Largest dimension in which a solve that goes badly is finished densely: seconds of LAPACK.
-constexpr int64_t kDenseRescue = 2000;
 // A missed eigenvector's share of the random vector must have grown by this times its expected
 // inverse, sqrt(dim), before its absence is believed.
 constexpr double kMissedGrowth = 30;
@@ -39,7 +40,10 @@ class Restarted {
   Outcome search() {
     const Outcome outcome = findWanted();
     // A block of k vectors or more holds as many copies of each eigenvalue as can be wanted.
-    return outcome == Outcome::Found && plan_.block < k_ ? findMissed() : outcome;
+    if (outcome == Outcome::Found && plan_.block < k_) return findMissed();
+    missed_.how = plan_.block < k_ ? "no search was made, as the pairs have not converged"
+                                   : describeBlock(plan_);
+    return outcome;
   }
 
   int64_t restarts() const { return restarts_; }
@@ -51,6 +55,7 @@ class Restarted {
           describeNotConverged(plan_, worstRelative(), outcome == Outcome::OutOfProducts);
     result.restarts = restarts_;
     result.warnings = warnings_;
+    result.missed = missed_;
     const std::string asymmetry = asymmetryWarning(space_.asymmetry(), plan_.precision);
     if (!asymmetry.empty()) result.warnings.push_back(asymmetry);
     return result;
@@ -78,8 +83,11 @@ class Restarted {
     for (int64_t i : order) chosen[i] = true;
     for (int64_t i : selectBest(pairs.values, keep, which_))
       if (!chosen[i]) order.push_back(i);
+    keptValues_.clear();
+    for (int64_t i : order) keptValues_.push_back(pairs.values[i]);
     space_.restart(order);
     ++restarts_;
+    save();
   }
 
   void measureWanted() {
@@ -93,25 +101,46 @@ class Restarted {
     a_.report(worstRelative());
   }
 
-  bool canGoDense() const {
-    const int64_t dim = plan_.dim, budget = plan_.options.memoryBudget;
-    return dim <= kDenseRescue && a_.allows(dim + k_) && (budget <= 0 || denseBytes(dim) <= budget);
+  // What a later solve needs to go on from a restart.
+  void save() {
+    if (plan_.options.checkpoint.empty()) return;
+    SolverState state;
+    state.products = a_.products();
+    state.restarts = restarts_;
+    state.randomColumn = space_.randomColumn();
+    state.active = space_.active();
+    state.next = space_.next();
+    state.scale = scale_;
+    state.target = target_;
+    state.before = before_;
+    state.productNorm = space_.productNorm();
+    state.values = keptValues_;
+    state.coupling = space_.coupling();
+    writeCheckpoint(plan_, state, basis_);
   }
 
-  // Spent as much as a dense solve costs, or half of it and the last moment to turn to one.
-  bool betterDense() const {
-    const int64_t dim = plan_.dim;
-    if (a_.products() < dim / 2 || !canGoDense()) return false;
-    return a_.products() >= dim || !a_.allows(dim + k_ + plan_.block);
+  void begin() {
+    SolverState state;
+    if (!readCheckpoint(plan_, state, basis_)) {
+      space_.beginWith(plan_.options.start, std::min(plan_.block, k_));
+      return;
+    }
+    a_.resumeAt(state.products);
+    restarts_ = state.restarts;
+    scale_ = state.scale;
+    target_ = std::min(target_, state.target);
+    before_ = state.before;
+    space_.resume(state.active, state.next, state.values, state.coupling, state.randomColumn,
+                  state.productNorm);
+    requireSameRecurrence(plan_, state, basis_, a_);
   }
 
   // The main run. When found, k pairs have passed by fresh products and are columns 0 .. k - 1.
   Outcome findWanted() {
-    space_.beginRandom(0);
-    double before = HUGE_VAL;
+    begin();
     int64_t step = 0;
     while (true) {
-      if (betterDense()) return Outcome::BetterDense;
+      if (betterDense(plan_, a_)) return Outcome::BetterDense;
       const bool stop = space_.exhausted() || !a_.allows(space_.next() + k_);
       bool converged = false;
       if (!stop) {
@@ -138,9 +167,9 @@ class Restarted {
       if (worst <= plan_.options.tol) return Outcome::Found;
       if (stop) return space_.exhausted() ? Outcome::Noise : Outcome::OutOfProducts;
       // Driving the recurrence further helps only while the fresh residual follows.
-      if (target_ <= floor_ || worst > 0.7 * before) return Outcome::Noise;
+      if (target_ <= floor_ || worst > 0.7 * before_) return Outcome::Noise;
       if (!a_.allows(space_.next() + k_)) return Outcome::OutOfProducts;
-      before = worst;
+      before_ = worst;
       target_ = std::max(floor_, 0.3 * target_);
     }
   }
@@ -152,12 +181,14 @@ class Restarted {
   Outcome findMissed() {
     const int64_t before = a_.products();
     const double patience = std::max<double>(20, 0.5 * static_cast<double>(before));
+    missed_.how = "the search for missed eigenvalues ended before it was conclusive";
     guards_ = std::min(space_.active() - k_, mostGuards());
     space_.beginRandom(k_ + guards_);
     int64_t steps = 0, started = before;
     while (!space_.exhausted() || space_.active() > 0) {
       if (!space_.exhausted()) {
-        if (a_.products() - before >= plan_.dim && canGoDense()) return Outcome::BetterDense;
+        if (a_.products() - before >= plan_.dim && canGoDense(plan_, a_))
+          return Outcome::BetterDense;
         if (!a_.allows(space_.next() + 1)) {
           warnings_.push_back(
               "maxProducts ended the search for repeated eigenvalues before it was complete; "
@@ -172,7 +203,10 @@ class Restarted {
       note(pairs);
       const std::vector<int64_t> candidates = candidatesOf(pairs);
       if (candidates.empty()) {
-        if (space_.exhausted() || noneMissing(pairs, steps)) break;
+        if (space_.exhausted() || noneMissing(pairs, steps)) {
+          state(space_.exhausted() ? 0 : missedChance(pairs, steps), a_.products() - before);
+          break;
+        }
         if (static_cast<double>(a_.products() - started) > patience) break;
         continue;
       }
@@ -241,6 +275,38 @@ class Restarted {
     return true;
   }
 
+  // How likely it is over random vectors that an eigenvector at the border of the wanted set or
+  // beyond was there and did not show: its share of the vector, at least t / sqrt(dim) but for a
+  // probability of t sqrt(2 / pi), has grown by the Chebyshev polynomial, to 1 were it there.
+  double missedChance(const RitzPairs& pairs, int64_t steps) const {
+    const double spread = pairs.values.back() - pairs.values.front();
+    const double unit = std::sqrt(2 / std::numbers::pi * double(plan_.dim));
+    double chance = 0;
+    bool invariant = true;
+    for (double residual : pairs.residuals) invariant &= residual <= target_ * scale_;
+    for (int end : {1, -1}) {
+      if (!usesEnd(which_, k_, end)) continue;
+      const std::size_t at = end > 0 ? pairs.values.size() - 1 : 0;
+      const double margin = -gainOver(values_, pairs.values[at], which_, end);
+      double growth = 1;
+      if (margin > 0)
+        growth = spread > 0 ? std::cosh(double(steps - 1) * std::acosh(1 + 2 * margin / spread))
+                            : HUGE_VAL;
+      // The vector lies in an invariant space, up to the tolerance: others have no share in it.
+      if (invariant) growth = std::max(growth, 1 / target_);
+      chance = std::max(chance, unit / growth);
+    }
+    return chance < 1 ? chance : std::numeric_limits<double>::quiet_NaN();
+  }
+
+  void state(double chance, int64_t products) {
+    missed_ = {chance, space_.exhausted()
+                           ? "the search went through the whole space"
+                           : "growth of Chebyshev polynomials in a search of " +
+                                 std::to_string(products) +
+                                 " products from a random vector orthogonal to the pairs"};
+  }
+
   // The converged candidates are measured and put in place of those they displace, which go on
   // being deflated. False when the fresh values displace none.
   bool accept(const RitzPairs& pairs, const std::vector<int64_t>& candidates) {
@@ -280,8 +346,11 @@ class Restarted {
   ProductCounter& a_;
   Basis basis_;
   KrylovSpace space_;
-  double scale_ = 0;  // largest Ritz value in magnitude so far
+  double scale_ = 0;                // largest Ritz value in magnitude so far
+  double before_ = HUGE_VAL;        // worst fresh residual of the last measurement
+  std::vector<double> keptValues_;  // of the last restart
   std::vector<double> values_, residuals_;
+  MissedStatement missed_;
   std::vector<std::string> warnings_;
   int64_t guards_ = 0;
   int64_t restarts_ = 0;

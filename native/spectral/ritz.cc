@@ -137,25 +137,28 @@ double roundingOf(Precision precision) {
                                      : std::numeric_limits<double>::epsilon();
 }
 
+void requireFinite(const LinearOperator& op, const void* y, int64_t count, int64_t before) {
+  const int64_t dim = op.dim(), size = dim * count;
+  const int64_t bad = op.precision() == Precision::F32
+                          ? firstNotFinite(static_cast<const float*>(y), size)
+                          : firstNotFinite(static_cast<const double*>(y), size);
+  if (bad < 0) return;
+  const int64_t coordinate = bad % dim;
+  std::string where = "coordinate " + std::to_string(coordinate);
+  if (!op.index().empty())
+    where += " (parameter index " + std::to_string(op.index()[coordinate]) + ")";
+  throw Error(ErrorKind::DataMismatch,
+              "the operator returned NaN or infinity in product " +
+                  std::to_string(before + bad / dim + 1) + " at " + where +
+                  ", for a finite vector; look for NaN, infinity or overflow in the parameters, "
+                  "the data or the function behind it, or use float64");
+}
+
 void ProductCounter::apply(const void* x, void* y, int64_t count) {
   task_.check();
   op_.apply(x, y, count, task_);
   task_.check();
-  const int64_t dim = op_.dim(), size = dim * count;
-  const int64_t bad = op_.precision() == Precision::F32
-                          ? firstNotFinite(static_cast<const float*>(y), size)
-                          : firstNotFinite(static_cast<const double*>(y), size);
-  if (bad >= 0) {
-    const int64_t coordinate = bad % dim;
-    std::string where = "coordinate " + std::to_string(coordinate);
-    if (!op_.index().empty())
-      where += " (parameter index " + std::to_string(op_.index()[coordinate]) + ")";
-    throw Error(ErrorKind::DataMismatch,
-                "the operator returned NaN or infinity in product " +
-                    std::to_string(products_ + bad / dim + 1) + " at " + where +
-                    ", for a finite vector; look for NaN, infinity or overflow in the parameters, "
-                    "the data or the function behind it, or use float64");
-  }
+  requireFinite(op_, y, count, products_);
   products_ += count;
   report(residual_);
 }
@@ -183,20 +186,25 @@ void freshPairs(ProductCounter& a, const Basis& basis, int64_t first, int64_t co
   }
 }
 
-EigshResult finishPairs(const EigshPlan& plan, ProductCounter& a, Basis& basis,
-                        const std::vector<double>& values, const std::vector<double>& residuals,
-                        double scale, const std::string& method) {
+void fixSign(Basis& basis, int64_t column) {
+  const bool flip =
+      basis.precision() == Precision::F32
+          ? largestEntryNegative(static_cast<float*>(basis.column(column)), basis.dim())
+          : largestEntryNegative(static_cast<double*>(basis.column(column)), basis.dim());
+  if (flip) basis.scaleColumn(column, -1.0);
+}
+
+EigshResult finishOrdered(const EigshPlan& plan, ProductCounter& a, Basis& basis,
+                          const std::vector<double>& values, const std::vector<double>& residuals,
+                          const std::vector<int64_t>& order, double scale,
+                          const std::string& method) {
   EigshResult result;
-  const int64_t k = plan.options.k;
   const std::size_t bytes = plan.dim * bytesOf(plan.precision);
-  basis.shrink(k);
-  result.vectors.reserve(k * bytes);
+  basis.shrink(values.size());
+  result.vectors.reserve(order.size() * bytes);
   double worst = 0;
-  for (int64_t i : selectBest(values, k, plan.options.which)) {
-    const bool flip = plan.precision == Precision::F32
-                          ? largestEntryNegative(static_cast<float*>(basis.column(i)), plan.dim)
-                          : largestEntryNegative(static_cast<double*>(basis.column(i)), plan.dim);
-    if (flip) basis.scaleColumn(i, -1.0);
+  for (int64_t i : order) {
+    fixSign(basis, i);
     const std::byte* v = static_cast<const std::byte*>(basis.column(i));
     result.vectors.insert(result.vectors.end(), v, v + bytes);
     result.values.push_back(values[i]);
@@ -211,6 +219,51 @@ EigshResult finishPairs(const EigshPlan& plan, ProductCounter& a, Basis& basis,
   result.products = a.products();
   a.report(scale > 0 ? worst / scale : 0.0);
   return result;
+}
+
+EigshResult finishPairs(const EigshPlan& plan, ProductCounter& a, Basis& basis,
+                        const std::vector<double>& values, const std::vector<double>& residuals,
+                        double scale, const std::string& method) {
+  const int64_t k = plan.options.k;
+  const std::vector<double> first(values.begin(), values.begin() + k);
+  return finishOrdered(plan, a, basis, first, residuals, selectBest(first, k, plan.options.which),
+                       scale, method);
+}
+
+std::vector<int64_t> selectWanted(const EigshPlan& plan, const std::vector<double>& values) {
+  const EigshOptions& options = plan.options;
+  const int64_t k = options.k;
+  if (options.method == EigshMethod::Filter) {
+    std::vector<int64_t> inside;
+    for (std::size_t i = 0; i < values.size(); ++i)
+      if (values[i] >= options.low && values[i] <= options.high) inside.push_back(i);
+    std::stable_sort(inside.begin(), inside.end(),
+                     [&](int64_t x, int64_t y) { return values[x] < values[y]; });
+    if (static_cast<int64_t>(inside.size()) > k)
+      throw Error(ErrorKind::Option, "the interval holds " + std::to_string(inside.size()) +
+                                         " eigenvalues or more, and k = " + std::to_string(k) +
+                                         " is the most asked for; raise k or narrow the interval");
+    return inside;
+  }
+  if (options.method != EigshMethod::ShiftInvert) return selectBest(values, k, options.which);
+  std::vector<int64_t> order(values.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t x, int64_t y) {
+    return std::abs(values[x] - options.sigma) < std::abs(values[y] - options.sigma);
+  });
+  order.resize(std::min<std::size_t>(order.size(), k));
+  return order;
+}
+
+bool canGoDense(const EigshPlan& plan, const ProductCounter& a) {
+  const int64_t dim = plan.dim, budget = plan.options.memoryBudget;
+  return dim <= kDenseRescue && a.allows(dim + plan.options.k) &&
+         (budget <= 0 || denseBytes(dim) <= budget);
+}
+
+bool betterDense(const EigshPlan& plan, const ProductCounter& a) {
+  if (a.products() < plan.dim / 2 || !canGoDense(plan, a)) return false;
+  return a.products() >= plan.dim || !a.allows(plan.dim + plan.options.k + plan.block);
 }
 
 std::string describeNotConverged(const EigshPlan& plan, double worstRelative, bool outOfProducts) {

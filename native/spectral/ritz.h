@@ -29,6 +29,10 @@ bool usesEnd(Which which, int64_t k, int end);
 // Rounding level of a stored number.
 double roundingOf(Precision precision);
 
+// Throws Error (DataMismatch) naming product and coordinate unless all of y = A X, `count` vectors
+// after `before` others, is finite.
+void requireFinite(const LinearOperator& op, const void* y, int64_t count, int64_t before);
+
 // The operator as solvers use it: counts products, watches for cancellation and for NaN, reports.
 class ProductCounter {
  public:
@@ -43,6 +47,8 @@ class ProductCounter {
   int64_t products() const { return products_; }
   bool allows(int64_t more) const { return products_ + more <= limit_; }
   int64_t limit() const { return limit_; }
+  // Products of an earlier part of the solve.
+  void resumeAt(int64_t products) { products_ = products; }
   void report(double residual);
 
  private:
@@ -75,16 +81,39 @@ EigshResult finishPairs(const EigshPlan& plan, ProductCounter& a, Basis& basis,
                         const std::vector<double>& values, const std::vector<double>& residuals,
                         double scale, const std::string& method);
 
+// The same for columns `order`, in that order.
+EigshResult finishOrdered(const EigshPlan& plan, ProductCounter& a, Basis& basis,
+                          const std::vector<double>& values, const std::vector<double>& residuals,
+                          const std::vector<int64_t>& order, double scale,
+                          const std::string& method);
+
+// Makes the entry of largest magnitude positive.
+void fixSign(Basis& basis, int64_t column);
+
+// Indices of the wanted among all eigenvalues, in the order of the result, by which, sigma or
+// interval. Throws Error (Option) where an interval holds more than k.
+std::vector<int64_t> selectWanted(const EigshPlan& plan, const std::vector<double>& values);
+
 std::string describeNotConverged(const EigshPlan& plan, double worstRelative, bool outOfProducts);
 
 // Memory of a dense solve.
 int64_t denseBytes(int64_t dim);
+
+// Largest dimension in which a solve that goes badly is finished densely: seconds of LAPACK.
+constexpr int64_t kDenseRescue = 2000;
+bool canGoDense(const EigshPlan& plan, const ProductCounter& a);
+// Spent as much as a dense solve costs, or half of it and the last moment to turn to one.
+bool betterDense(const EigshPlan& plan, const ProductCounter& a);
 
 EigshResult denseEigsh(const EigshPlan& plan, ProductCounter& a);
 EigshResult lanczosEigsh(const EigshPlan& plan, ProductCounter& a);
 EigshResult krylovEigsh(const EigshPlan& plan, ProductCounter& a);
 EigshResult subspaceEigsh(const EigshPlan& plan, ProductCounter& a);
 EigshResult nystromEigsh(const EigshPlan& plan, ProductCounter& a);
+EigshResult lobpcgEigsh(const EigshPlan& plan, ProductCounter& a);
+EigshResult twoSketchEigsh(const EigshPlan& plan, ProductCounter& a);
+EigshResult shiftInvertEigsh(const EigshPlan& plan, ProductCounter& a);
+EigshResult filterEigsh(const EigshPlan& plan, ProductCounter& a);
 
 // A warning when the relative asymmetry seen in products is beyond rounding, else empty.
 std::string asymmetryWarning(double relative, Precision precision);

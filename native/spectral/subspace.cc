@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "linalg/lapack.h"
+#include "spectral/checkpoint.h"
 #include "spectral/random_block.h"
 #include "spectral/sketch.h"
 
@@ -17,8 +18,14 @@ EigshResult subspaceEigsh(const EigshPlan& plan, ProductCounter& a) {
   Basis q(plan.dim, width, plan.precision, plan.options.threads, &a.task());
   Basis y(plan.dim, width, plan.precision, plan.options.threads, &a.task());
   uint64_t column = 0;
-  appendRandom(q, 0, width, plan.options.seed, column, index);
-  column += width;
+  SolverState state;
+  if (readCheckpoint(plan, state, q)) {
+    a.resumeAt(state.products);
+    column = state.randomColumn;
+  } else {
+    startBlock(q, width, plan.options.start, k, plan.options.seed, column, index);
+    column += width;
+  }
 
   std::vector<double> t(width * width), values(k), residuals(k);
   SketchProgress progress(plan, a);
@@ -39,6 +46,11 @@ EigshResult subspaceEigsh(const EigshPlan& plan, ProductCounter& a) {
     }
     progress.note(values, residuals);
     if (progress.reached() || progress.stalled() || !a.allows(width + k)) break;
+    state.products = a.products();
+    state.randomColumn = column;
+    state.active = width;
+    state.values = all;
+    writeCheckpoint(plan, state, q);
     std::swap(q, y);
     const int64_t rank = orthonormalise(q, 0, width, progress.negligible(), nullptr);
     appendRandom(q, rank, width - rank, plan.options.seed, column, index);
