@@ -35,12 +35,13 @@ void addTo(std::vector<double>& y, double factor, const std::vector<double>& x) 
   for (std::size_t i = 0; i < y.size(); ++i) y[i] += factor * x[i];
 }
 
-void refusePreconditioner(double value, double size) {
-  throw Error(
-      ErrorKind::Option,
-      "the preconditioner P must be symmetric positive definite and near the inverse of the "
-      "operator, got r^T P r = " +
-          shortNumber(value) + " for ||r|| ||P r|| = " + shortNumber(size));
+void requirePositive(double value, const std::vector<double>& r, const std::vector<double>& pr) {
+  if (value > 0 && std::isfinite(value)) return;
+  throw Error(ErrorKind::Option,
+              "preconditioner: expected a symmetric positive definite operator P near the inverse, "
+              "got r^T P r = " +
+                  shortNumber(value) +
+                  " where ||r|| ||P r|| = " + shortNumber(length(r) * length(pr)));
 }
 
 // ---- Column ---------------------------------------------------------------------------------
@@ -66,34 +67,34 @@ Wanted Column::fresh() {
   return product(x, y_);
 }
 
-bool Column::judge() {
-  if (lengthOfB_ == 0) {
-    residual = 0;
-    return finish(true, {});
-  }
+void Column::measure() {
   for (int64_t i = 0; i < dim(); ++i) r[i] = b_[i] - y_[i];
-  residual = estimate_ = length(r) / lengthOfB_;
-  const bool gained = previous_ < 0 || residual <= 0.5 * previous_;
+  residual = estimate_ = lengthOfB_ > 0 ? length(r) / lengthOfB_ : 0.0;
+}
+
+bool Column::judge(double error) {
+  const bool gained = least_ < 0 || error <= gain * least_;
   stalls_ = gained ? 0 : stalls_ + 1;
-  previous_ = residual;
-  if (residual <= terms_.tol) return finish(true, {});
-  if (!hindered_.empty() && (!gained || iterations == 0)) return finish(false, hindered_);
-  hindered_.clear();
-  if (stopping_) return finish(false, "out of products");
-  if (stalls_ >= 2) return finish(false, "noise");
-  if (least_ < 0 || residual < least_) {
-    least_ = residual;
+  if (residual <= terms_.tol || error <= terms_.tol) return finish(Ending::Converged);
+  if (least_ < 0 || error < least_) {
+    least_ = error;
+    leastResidual_ = residual;
     best_ = x;
   }
+  if (!hindered_.empty() && !gained) return finish(Ending::Hindered);
+  if (stopping_) return finish(Ending::OutOfProducts);
+  if (stalls_ >= patience) return finish(Ending::Noise);
+  hindered_.clear();
   return false;
 }
 
-bool Column::finish(bool good, std::string why) {
-  converged = good;
-  reason = std::move(why);
-  if (!good && least_ >= 0 && least_ < residual) {
-    x = best_;
-    residual = least_;
+bool Column::finish(Ending how) {
+  ending = how;
+  if (how == Ending::Hindered) hindrance = std::move(hindered_);
+  if (how != Ending::Converged) {
+    x = std::move(best_);
+    residual = leastResidual_;
+    if (optimality >= 0) optimality = least_;
   }
   estimate_ = residual;
   return true;
@@ -119,9 +120,10 @@ void Columns::run(Method method, int64_t count,
   double worst = 0;
   for (int64_t next = 0; next < count || !active_.empty();) {
     const int64_t entering = std::min(count - next, terms_.width - int64_t(active_.size()));
-    // A step costs at most two products, and so does what a column needs at its end.
-    const int64_t step = 2 * (int64_t(active_.size()) + entering), ends = step + 2 * (count - next);
-    const bool stopping = !a_.allows(step + ends);
+    // After this step, a column needs at most four products to end: the second half of an
+    // iteration, the residual and its gradient.
+    const int64_t step = int64_t(active_.size()) + entering;
+    const bool stopping = !a_.allows(5 * step + 2 * (count - next));
     for (Active& each : active_) each.column->stopping_ = stopping;
     for (int64_t i = 0; i < entering; ++i) {
       Active fresh{next, make(next), {}};
@@ -146,7 +148,7 @@ void Columns::run(Method method, int64_t count,
 }
 
 // One block product for all that wait for it.
-bool Columns::serve(bool preconditioner) {
+void Columns::serve(bool preconditioner) {
   waiting_.clear();
   std::vector<Iteration*> waiters;
   for (Active& each : active_)
@@ -154,13 +156,12 @@ bool Columns::serve(bool preconditioner) {
       waiting_.push_back(&each.iteration.wanted());
       waiters.push_back(&each.iteration);
     }
-  if (waiting_.empty()) return false;
+  if (waiting_.empty()) return;
   if (a_.op().precision() == Precision::F32)
     multiply<float>(preconditioner);
   else
     multiply<double>(preconditioner);
   for (Iteration* iteration : waiters) iteration->resume();
-  return true;
 }
 
 template <class T>
@@ -179,10 +180,12 @@ void Columns::multiply(bool preconditioner) {
     units[j] = unitFor(largestOf(from, dim));
     for (int64_t i = 0; i < dim; ++i) in[j * dim + i] = static_cast<T>(from[i] * units[j]);
   }
-  if (preconditioner)
+  if (preconditioner) {
     terms_.preconditioner->apply(in, out, count, a_.task());
-  else
+    preconditionerProducts_ += count;
+  } else {
     a_.apply(in, out, count);
+  }
   for (int64_t j = 0; j < count; ++j) {
     const double back = 1 / units[j], shift = preconditioner ? 0.0 : terms_.shift;
     const double* from = waiting_[j]->from;

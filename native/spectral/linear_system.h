@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <coroutine>
 #include <cstdint>
 #include <exception>
@@ -65,13 +66,18 @@ class Iteration {
   std::coroutine_handle<promise_type> handle_;
 };
 
-// What was asked of every column.
+// What was asked of every right-hand side.
 struct SystemTerms {
   double shift = 0;                          // (A + shift I) x = b
   LinearOperator* preconditioner = nullptr;  // symmetric positive definite, near the inverse
   double tol = 0;                            // ||b - (A + shift I) x|| <= tol ||b||
-  int64_t width = 16;                        // columns at work at a time
+  double tikhonov = 0;                       // lsmr: adds tikhonov^2 ||x||^2 to the squares
+  double step = 0;                           // neumann: its factor of the residual
+  int64_t width = 16;                        // right-hand sides at work at a time
 };
+
+// How the work on a right-hand side ended.
+enum class Ending { Converged, OutOfProducts, Noise, Hindered };
 
 // One right-hand side, its solution so far, and when to stop. Vectors are in units of a power of
 // two that brings b near length 1.
@@ -86,6 +92,8 @@ class Column {
   const SystemTerms& terms() const { return terms_; }
   double rounding() const { return roundingOf(precision_); }
   double lengthOfB() const { return lengthOfB_; }
+  // In the units of the caller.
+  double lengthOfRightHandSide() const { return lengthOfB_ / unit_; }
   // The products allowed are used up.
   bool stopping() const { return stopping_; }
 
@@ -96,13 +104,22 @@ class Column {
     return {true, from.data(), to.data()};
   }
 
-  // For `judge`: the product with x, which is rounded to what the caller gets.
+  // For `measure`: the product with x, which is rounded to what the caller gets.
   Wanted fresh();
   bool needsFresh() const { return started_; }
 
-  // r becomes b less the product that `fresh` gave. True when the column is done: the residual is
-  // within tol or falls no further, the method is hindered, or the products are used up.
-  bool judge();
+  // r = b less the product that `fresh` gave; `residual` is its length relative to b.
+  void measure();
+
+  // After `measure`. True when this is done: `error`, by default the residual, is within tol or
+  // falls no further, the method is hindered, or the products are used up.
+  bool judge(double error);
+  bool judge() { return judge(residual); }
+
+  // The error falls no further when `patience` times in a row it was above `gain` times the least
+  // so far.
+  double gain = 0.5;
+  int64_t patience = 2;
 
   // Whether it is time to measure the residual afresh: its recurrence, now of this length, has
   // passed tol or what rounding can resolve.
@@ -121,21 +138,21 @@ class Column {
   std::vector<double> x, r;
   int64_t iterations = 0;
   double residual = 1;     // relative to b, from a fresh product
-  double optimality = -1;  // ||(A + shift I) r|| / (||A + shift I|| ||r||), where it was measured
-  bool converged = false;
-  std::string reason;  // why not, empty when converged
+  double optimality = -1;  // lsmr: the gradient of the squares, relative; where it was measured
+  Ending ending = Ending::Converged;
+  std::string hindrance;  // for Ending::Hindered
 
  private:
   friend class Columns;
 
-  bool finish(bool good, std::string why);
+  bool finish(Ending how);
 
   const SystemTerms& terms_;
   Precision precision_;
   std::vector<double> b_, y_, best_;
   double unit_ = 1, lengthOfB_ = 0, norm_ = 0;
-  double estimate_ = 1, least_ = -1, previous_ = -1;
-  int stalls_ = 0;
+  double estimate_ = 1, least_ = -1, leastResidual_ = -1;
+  int64_t stalls_ = 0;
   bool started_ = false, stopping_ = false;
   std::string hindered_;
 };
@@ -153,13 +170,15 @@ class Columns {
            const std::function<std::unique_ptr<Column>(int64_t)>& make,
            const std::function<void(int64_t, const Column&)>& settle);
 
+  int64_t preconditionerProducts() const { return preconditionerProducts_; }
+
  private:
   struct Active {
     int64_t number;
     std::unique_ptr<Column> column;
     Iteration iteration;
   };
-  bool serve(bool preconditioner);
+  void serve(bool preconditioner);
   template <class T>
   void multiply(bool preconditioner);
 
@@ -168,10 +187,11 @@ class Columns {
   std::vector<Active> active_;
   std::vector<const Wanted*> waiting_;
   std::vector<std::byte> in_, out_;
+  int64_t preconditionerProducts_ = 0;
 };
 
-// Throws Error (Option): r^T P r = `value` for vectors of lengths with the product `size`.
-[[noreturn]] void refusePreconditioner(double value, double size);
+// Throws Error (Option) unless r^T P r = `value` is positive.
+void requirePositive(double value, const std::vector<double>& r, const std::vector<double>& pr);
 
 double dot(const std::vector<double>& x, const std::vector<double>& y);
 double length(const std::vector<double>& x);
