@@ -7,6 +7,7 @@ import {
   exactDiagonal,
   exactSpectrum,
   fisher,
+  forward,
   ggn,
   gradient,
   gradientCovariance,
@@ -16,6 +17,8 @@ import {
   type Loss,
   type LossName,
   linearOperator,
+  loadData,
+  loadModel,
   MemoryBudgetError,
   type Model,
   ntk,
@@ -24,6 +27,7 @@ import {
   perSampleGradients,
 } from "../lib";
 import { openCase, rejection, tinyProblem, vector } from "./50-helpers";
+import { Case, caseNames } from "./support/cases";
 import { dataOf, dense, netModel, randomTheta } from "./support/networks";
 import {
   dot,
@@ -278,6 +282,24 @@ describe("reference networks", () => {
   });
 });
 
+// Convolutions with and without normalisation, attention, embeddings, sequences, fixed batches.
+test.each(caseNames)("%s: the diagonal is that of products with unit vectors", async (name) => {
+  const reference = new Case(name);
+  using model = await loadModel(reference.path("model.onnx"), { loss: reference.loss });
+  using data = await loadData({ x: reference.path("x.npy"), y: reference.path("y.npy") });
+  for (const make of [ggn, KINDS[2]![1], KINDS[3]![1]]) {
+    using A = make(model, data, F64);
+    const { diagonal } = await exactDiagonal(A);
+    const chosen = Array.from({ length: 8 }, (_, k) => Math.floor((k * (A.dim - 1)) / 7));
+    const units = new Float64Array(chosen.length * A.dim);
+    for (const [k, i] of chosen.entries()) units[k * A.dim + i] = 1;
+    const products = await A.apply(units);
+    const got = chosen.map((i) => diagonal[i]!);
+    const wanted = chosen.map((i, k) => products[k * A.dim + i]!);
+    expect(errorOf(got, wanted, Math.max(...diagonal))).toBeLessThan(1e-13);
+  }
+});
+
 test("the class decomposition: its parts sum to the matrix, and have their ranks", async () => {
   const { model, data } = await network("cross-entropy");
   const options = { ...F64, loss: "cross-entropy" } as const;
@@ -305,7 +327,6 @@ test("the class decomposition: its parts sum to the matrix, and have their ranks
   using J = await jacobian(model, data, options);
   const unit = Float64Array.from({ length: 21 * 21 }, (_, i) => Number(i % 22 === 0));
   const rows = rowsOf(await J.transposedProduct(unit), J.columns);
-  const { forward } = await import("../lib");
   const logits = rowsOf((await forward(model, data, F64)).values, 3);
   const labels = integers(5, 7, 3);
   const mean = new Float64Array(J.columns);
