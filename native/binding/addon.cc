@@ -6,6 +6,7 @@
 #include "binding/model.h"
 #include "binding/operator.h"
 #include "binding/problem.h"
+#include "binding/structured.h"
 #include "linalg/blas.h"
 
 // Each file of this folder adds its functions and classes to the addon.
@@ -18,6 +19,7 @@ static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exportData(env, exports);
   exportProblem(env, exports);
   exportOperator(env, exports);
+  exportStructured(env, exports);
   exports.Set("stopBeforeExit",
               Napi::Function::New(
                   env, [](const Napi::CallbackInfo&) { stopBeforeExit(); }, "stopBeforeExit"));

@@ -19,6 +19,9 @@ constexpr CallRow kCalls[] = {
     {"quadrature", quadratureCall},
     {"moments", momentsCall},
     {"functionProduct", functionProductCall},
+    {"structuredSummary", structuredSummaryCall},
+    {"structuredBlocks", structuredBlocksCall},
+    {"structuredParts", structuredPartsCall},
 };
 
 Napi::Value valueOf(Napi::Env env, const Field& field) {

@@ -98,5 +98,8 @@ Work classMeansCall(CallInputs& inputs);
 Work quadratureCall(CallInputs& inputs);
 Work momentsCall(CallInputs& inputs);
 Work functionProductCall(CallInputs& inputs);
+Work structuredSummaryCall(CallInputs& inputs);
+Work structuredBlocksCall(CallInputs& inputs);
+Work structuredPartsCall(CallInputs& inputs);
 
 }  // namespace eigenscope::binding
