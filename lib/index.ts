@@ -98,6 +98,7 @@ export {
   type PerSampleOptions,
   perSampleGradients,
 } from "./jacobian";
+export { type KfacOptions, kfac } from "./kfac";
 export {
   type Checkpoint,
   type DirectionToOptions,
@@ -162,6 +163,16 @@ export {
   type RankOptions,
 } from "./rank/numerical";
 export { Eigenpairs, type EigshOptions, eigsh } from "./spectra";
+export {
+  type BlockNumbers,
+  type BlockParts,
+  type InverseOptions,
+  type LogDeterminant,
+  type StructuredBlock,
+  StructuredOperator,
+  type StructuredSpectrum,
+  structuredOperator,
+} from "./structured";
 export type { Baseline } from "./subspaces/baseline";
 export type { VectorSet } from "./subspaces/orthonormal";
 export {

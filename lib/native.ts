@@ -380,6 +380,26 @@ export interface NativeFunctionResult {
   warnings: string[];
 }
 
+/** One block of a structured operator: see native/spectral/structured.h. */
+export interface NativeBlock {
+  name: string;
+  kind: string;
+  size: number;
+  trace: number;
+  frobenius: number;
+}
+
+export interface NativeKfacOptions extends NativeRunOptions {
+  type: string;
+  sharing?: string | undefined;
+  others?: string | undefined;
+  eigenvalueCorrected?: boolean | undefined;
+  joint?: boolean | undefined;
+  tensors: number[];
+  draws?: number | undefined;
+  seed?: number | bigint | undefined;
+}
+
 /** Computations on operators: options and result of each, as in native/binding/calls.cc. */
 export interface NativeCalls {
   eigsh: [NativeEigshOptions, NativeEigshResult];
@@ -423,6 +443,26 @@ export interface NativeCalls {
     object,
     { classes: number; weights: Float64Array; means: Float64Array; squares: Float64Array },
   ];
+  /** Blocks with their eigenvalues, block after block, largest first in each. */
+  structuredSummary: [
+    { damping: number },
+    {
+      trace: number;
+      frobenius: number;
+      sign: number;
+      logAbs: number;
+      blocks: NativeBlock[];
+      eigenvalues: Float64Array;
+    },
+  ];
+  structuredBlocks: [object, { trace: number; frobenius: number; blocks: NativeBlock[] }];
+  structuredParts: [
+    { block: number },
+    {
+      coordinates: Float64Array;
+      parts: { name: string; shape: number[]; values: Float64Array }[];
+    },
+  ];
 }
 
 /** An operator that the core holds. */
@@ -462,6 +502,20 @@ interface NativeOperators {
     loss: NativeLoss,
     options: NativeOperatorOptions,
   ): NativeOperator;
+  kfacOperator(
+    model: NativeModel,
+    data: NativeData,
+    loss: NativeLoss,
+    options: NativeKfacOptions,
+    onProgress: OnProgress,
+  ): NativeCall<{ operator: NativeOperator; report: NativeReport }>;
+  structuredInverse(
+    operator: NativeOperator,
+    options: { damping: number; how: string },
+    onProgress: OnProgress,
+  ): NativeCall<NativeOperator>;
+  /** Blocks are { name, indices, diagonal } or { name, indices, matrix, semiDefinite }. */
+  structuredOperator(like: NativeOperator, blocks: object[]): NativeOperator;
   functionOperator(dim: number, dtype: Dtype, respond: Respond): NativeOperator;
   sumOperators(a: NativeOperator, b: NativeOperator): NativeOperator;
   scaleOperator(a: NativeOperator, factor: number): NativeOperator;

@@ -83,7 +83,8 @@ const OPERATOR_OPTIONS: { [K in keyof Required<OperatorOptions>]: Check } = {
   exclude: globs,
 };
 
-const FISHER_OPTIONS: { [K in keyof Required<FisherOptions>]: Check } = {
+/** @internal The checks of FisherOptions. */
+export const FISHER_OPTIONS: { [K in keyof Required<FisherOptions>]: Check } = {
   ...OPERATOR_OPTIONS,
   type: check.oneOf("type-2", "mc", "empirical"),
   draws: check.positiveInteger,
@@ -106,12 +107,36 @@ export function lossOf(where: string, model: Model, loss: LossName | Loss | unde
   return { ...native, delta: chosen.delta ?? beta };
 }
 
-function checkSubject(where: string, model: Model, data: DataSet): void {
+/** @internal */
+export function checkSubject(where: string, model: Model, data: DataSet): void {
   if (typeof model?.requireSupported !== "function")
     throw new OptionError(`${where}: expected a model of loadModel, got ${describe(model)}`);
   if (data?.native === undefined)
     throw new OptionError(`${where}: expected data of loadData, got ${describe(data)}`);
   model.requireSupported();
+}
+
+/**
+ * @internal Positions of the tensors that an operator acts on.
+ *
+ * @throws OptionError when none is left
+ */
+export function chosenTensors(
+  where: string,
+  model: Model,
+  { params, exclude }: Pick<OperatorOptions, "params" | "exclude">,
+): number[] {
+  const names = model.parameters.map((parameter) => parameter.name);
+  const included = params ? matchGlobs(names, params, "params") : names.map(() => true);
+  const excluded = exclude ? matchGlobs(names, exclude, "exclude") : [];
+  const tensors = [...names.keys()].filter((i) => included[i] && !excluded[i]);
+  if (tensors.length === 0)
+    throw new OptionError(
+      names.length === 0
+        ? `${where}: expected a model with parameters, and ${model.source} has none`
+        : `${where}: expected at least one parameter, and params and exclude leave none`,
+    );
+  return tensors;
 }
 
 function curvature(
@@ -123,20 +148,11 @@ function curvature(
 ): LinearOperator {
   checkSubject(name, model, data);
   const { loss, params, exclude, ...rest } = options;
-  const names = model.parameters.map((parameter) => parameter.name);
-  const included = params ? matchGlobs(names, params, "params") : names.map(() => true);
-  const excluded = exclude ? matchGlobs(names, exclude, "exclude") : [];
-  const tensors = [...names.keys()].filter((i) => included[i] && !excluded[i]);
-  if (tensors.length === 0)
-    throw new OptionError(
-      names.length === 0
-        ? `${name}: expected a model with parameters, and ${model.source} has none`
-        : `${name}: expected at least one parameter, and params and exclude leave none`,
-    );
+  const tensors = chosenTensors(name, model, { params, exclude });
   const core = native().curvatureOperator(model.native, data.native, lossOf(name, model, loss), {
     ...rest,
     kind,
-    tensors: tensors.length === names.length ? undefined : tensors,
+    tensors: tensors.length === model.parameters.length ? undefined : tensors,
   });
   return new LinearOperator(core, name, packed(tensors.map((i) => model.parameters[i]!)), tensors);
 }
