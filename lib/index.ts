@@ -1,5 +1,14 @@
 /** Spectra of the Hessian, Gauss-Newton and Fisher matrices of networks exported to ONNX. */
 export {
+  type Anisotropy,
+  type AnisotropyOptions,
+  anisotropy,
+  type EstimatedAnisotropy,
+  type ExactAnisotropy,
+  type GroupAnisotropy,
+  type GroupAnisotropyOptions,
+} from "./anisotropy/anisotropy";
+export {
   type MarchenkoPastur,
   marchenkoPastur,
   marchenkoPasturVariance,
@@ -7,6 +16,7 @@ export {
   type Outliers,
   outliers,
 } from "./anisotropy/bulk";
+export type { EstimatedMeasures, EstimateOptions, Uncertain } from "./anisotropy/estimated";
 export { type ExactMeasures, type MeasureOptions, spectrumMeasures } from "./anisotropy/exact";
 export {
   type Decay,
@@ -17,6 +27,7 @@ export {
   type TailFit,
   type TailOptions,
 } from "./anisotropy/fits";
+export type { GroupBy } from "./anisotropy/groups";
 export type { Spectrum } from "./anisotropy/magnitudes";
 export {
   conditionNumber,
@@ -43,6 +54,7 @@ export {
   loadData,
   type Normalize,
 } from "./data/data";
+export { samplesByClass, selectSamples } from "./data/select";
 export {
   type ProbeOptions,
   type SampledShare,
@@ -139,6 +151,7 @@ export {
   type Parameter,
   type StoredTensor,
 } from "./model/model";
+export type { ShapedTensor } from "./model/units";
 export type { Dtype, ElementType, Vectors } from "./native";
 export {
   type EvaluateOptions,
@@ -162,6 +175,14 @@ export {
   type OperatorRankOptions,
   type RankOptions,
 } from "./rank/numerical";
+export {
+  type InverseOperatorOptions,
+  inverse,
+  type Solution,
+  type SolveOptions,
+  type SystemOptions,
+  solve,
+} from "./solve";
 export { Eigenpairs, type EigshOptions, eigsh } from "./spectra";
 export {
   type BlockNumbers,

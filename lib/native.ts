@@ -304,6 +304,43 @@ export interface NativeEigshResult {
   warnings: string[];
 }
 
+/** How systems are solved, see SolveOptions in lib/solve.ts; 0 where a default is wanted. */
+export interface NativeSystemOptions {
+  method: string;
+  damping: number;
+  tol: number;
+  maxProducts: number;
+  preconditioner?: NativeOperator | undefined;
+  /** Vectors of the Nystrom preconditioner; 0: none. */
+  rank: number;
+  tikhonov: number;
+  scale: number;
+  seed: number | bigint;
+}
+
+export interface NativeSolveOptions extends NativeSystemOptions {
+  /** count * dim numbers of the operator's dtype, as the next two. */
+  b: Vectors;
+  start?: Vectors | undefined;
+  /** Solutions go here. */
+  solution: Vectors;
+}
+
+/** An entry for each right-hand side; errorBounds and optimality are empty where undefined. */
+export interface NativeSolveResult {
+  residuals: Float64Array;
+  errorBounds: Float64Array;
+  optimality: Float64Array;
+  iterations: number[];
+  converged: boolean;
+  reason: string;
+  tol: number;
+  /** Of the Neumann series; else 0. */
+  scale: number;
+  products: number;
+  preconditionerProducts: number;
+}
+
 /** Rows of single samples that matrices are sums of: see RowKind in native/curvature/programs.h. */
 export type RowKind = "jacobian" | "ggn" | "mc" | "empirical";
 
@@ -403,6 +440,7 @@ export interface NativeKfacOptions extends NativeRunOptions {
 /** Computations on operators: options and result of each, as in native/binding/calls.cc. */
 export interface NativeCalls {
   eigsh: [NativeEigshOptions, NativeEigshResult];
+  solve: [NativeSolveOptions, NativeSolveResult];
   quadrature: [NativeProbeOptions, NativeQuadrature];
   moments: [NativeProbeOptions, NativeMoments];
   functionProduct: [NativeFunctionOptions, NativeFunctionResult];
@@ -520,6 +558,11 @@ interface NativeOperators {
   sumOperators(a: NativeOperator, b: NativeOperator): NativeOperator;
   scaleOperator(a: NativeOperator, factor: number): NativeOperator;
   shiftOperator(a: NativeOperator, amount: number): NativeOperator;
+  /** (a + damping I)^-1; `lenient`: with products that did not converge. */
+  inverseOperator(
+    a: NativeOperator,
+    options: NativeSystemOptions & { lenient: boolean },
+  ): NativeOperator;
   /** The sum of weights[k] v_k v_k^T, weights.length vectors of `dim` numbers. */
   lowRankOperator(
     vectors: Float64Array,

@@ -1,5 +1,6 @@
 #include <napi.h>
 
+#include "binding/calls.h"
 #include "binding/common.h"
 #include "binding/data.h"
 #include "binding/mailbox.h"
@@ -19,6 +20,7 @@ static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exportData(env, exports);
   exportProblem(env, exports);
   exportOperator(env, exports);
+  exportSolve(env, exports);
   exportStructured(env, exports);
   exports.Set("stopBeforeExit",
               Napi::Function::New(

@@ -8,6 +8,7 @@ namespace {
 
 constexpr CallRow kCalls[] = {
     {"eigsh", eigshCall},
+    {"solve", solveCall},
     {"exactSpectrum", exactSpectrumCall},
     {"exactDiagonal", exactDiagonalCall},
     {"gram", gramCall},

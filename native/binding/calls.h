@@ -87,6 +87,7 @@ T oneOf(const Options& given, const char* key, const NameRow (&rows)[N], const c
 
 // Rows of the table, a file a family.
 Work eigshCall(CallInputs& inputs);
+Work solveCall(CallInputs& inputs);
 Work exactSpectrumCall(CallInputs& inputs);
 Work exactDiagonalCall(CallInputs& inputs);
 Work gramCall(CallInputs& inputs);
@@ -101,5 +102,8 @@ Work functionProductCall(CallInputs& inputs);
 Work structuredSummaryCall(CallInputs& inputs);
 Work structuredBlocksCall(CallInputs& inputs);
 Work structuredPartsCall(CallInputs& inputs);
+
+// inverseOperator, beside the call "solve"; see lib/native.ts.
+void exportSolve(Napi::Env env, Napi::Object exports);
 
 }  // namespace eigenscope::binding
