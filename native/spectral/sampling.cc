@@ -12,12 +12,19 @@ namespace {
 
 constexpr int64_t kBlock = 16;
 constexpr int64_t kDefaultProducts = 1000;
-constexpr double kMargin = 1.1;    // of predicted samples
+constexpr double kMargin = 1.1;  // of predicted samples
+constexpr double kCaution = 1;
 constexpr double kMostGrowth = 4;  // of samples between looks
 
 [[noreturn]] void refuse(const char* call, const std::string& message) {
   throw Error(ErrorKind::Option, std::string(call) + ": " + message);
 }
+
+// A standard error from n samples is uncertain by the factor 1 +- 1 / sqrt(2 n), more where their
+// tails are long. Stopping at the first one that happens to be small enough would report errors
+// that are too small, so that a look counts only where the error is small enough with some to
+// spare.
+double caution(int64_t samples) { return 1 + kCaution / std::sqrt(double(samples)); }
 
 int64_t roundedUp(double samples) {
   return static_cast<int64_t>(std::ceil(samples / double(kBlock))) * kBlock;
@@ -85,8 +92,8 @@ SampledEstimate sampleUntil(const char* call, Sampler& sampler, const StopRule& 
     if (counted) return result;
     const double relative = rule.tol * result.scale;
     const double target = std::max(relative, rule.standardError);
-    if (estimate.standardError <= target) return result;
-    const double asked = estimate.standardError / target;
+    if (estimate.standardError * caution(samples) <= target) return result;
+    const double asked = estimate.standardError * caution(samples) / target;
     if (sampler.exhausted()) {
       result.converged = false;
       result.reason =
@@ -116,6 +123,13 @@ SampledEstimate sampleUntil(const char* call, Sampler& sampler, const StopRule& 
     }
     samples = next;
   }
+}
+
+void requireExact(const char* call, const StopRule& rule, int64_t whole) {
+  for (int64_t allowed : {rule.products, rule.maxProducts})
+    if (allowed > 0 && allowed < whole)
+      refuse(call, "method exact takes " + std::to_string(whole) +
+                       " products in this dimension, got a limit of " + std::to_string(allowed));
 }
 
 namespace {

@@ -63,6 +63,9 @@ SampledEstimate sampleUntil(const char* call, Sampler& sampler, const StopRule& 
                             ProductCounter& a, int64_t power,
                             const std::function<Estimate()>& exact);
 
+// Throws Error (Option) where the rule allows fewer products than `whole`, which "exact" takes.
+void requireExact(const char* call, const StopRule& rule, int64_t whole);
+
 // Runs `visit` with blocks of unit vectors and their products: column first + j of A in column j.
 void visitColumns(ProductCounter& a, int threads,
                   const std::function<void(int64_t first, int64_t count, Basis& columns)>& visit);

@@ -63,7 +63,7 @@ class Hutchinson : public Common {
         z_(a.op().dim(), options.blockSize, a.op().precision(), options.threads, &a.task()),
         y_(a.op().dim(), options.blockSize, a.op().precision(), options.threads, &a.task()) {}
 
-  Shape shape() const override { return {"hutchinson", 1, 2, 16, 0, false}; }
+  Shape shape() const override { return {"hutchinson", 1, 2, 32, 0, false}; }
   int64_t samples() const override { return forms_.size(); }
   void grow(int64_t samples) override {
     while (static_cast<int64_t>(forms_.size()) < samples) {
@@ -295,11 +295,7 @@ SampledEstimate trace(LinearOperator& op, const TraceOptions& given, Task& task)
   StopRule& stop = options.stop;
   if (stop.products == 0 && stop.tol == 0 && stop.standardError == 0) stop.tol = 0.01;
   if (options.method == TraceMethod::Exact) {
-    if ((stop.products > 0 && stop.products < dim) ||
-        (stop.maxProducts > 0 && stop.maxProducts < dim))
-      throw Error(ErrorKind::Option,
-                  "trace: method exact takes " + std::to_string(dim) +
-                      " products, the dimension of the operator; fewer are allowed");
+    requireExact("trace", stop, dim);
     stop = {.products = dim};
   }
   std::unique_ptr<Basis> known;
