@@ -1,23 +1,26 @@
 /** Every eigenvalue of an operator, for what is computed from whole spectra. */
 import type { CallOptions } from "./call";
-import { NotConvergedError } from "./errors";
+import { MemoryBudgetError } from "./errors";
+import { exactSpectrum } from "./exact";
 import type { LinearOperator } from "./linear-operator";
-import { eigsh } from "./spectra";
 
 /**
- * @internal All eigenvalues, largest first. Costs dim products.
+ * @internal All eigenvalues, largest first, by the smaller of the operator's matrix and, for
+ * Gauss-Newton and Fisher matrices, the Gram matrix of its samples.
  *
- * @throws MemoryBudgetError where the matrix does not fit; AbortError
+ * @throws MemoryBudgetError where neither fits; AbortError
  */
 export async function allEigenvalues(
   operator: LinearOperator,
-  { signal, onProgress }: CallOptions,
+  call: CallOptions,
 ): Promise<{ values: Float64Array; products: number }> {
-  const found = await eigsh(operator, { k: operator.dim, which: "LA", signal, onProgress });
-  if (found.values.length < operator.dim)
-    throw new NotConvergedError(
-      `expected all ${operator.dim} eigenvalues of ${operator.name}, got ${found.values.length}: ` +
-        found.reason,
+  try {
+    return await exactSpectrum(operator, call);
+  } catch (error) {
+    if (!(error instanceof MemoryBudgetError)) throw error;
+    throw new MemoryBudgetError(
+      `${error.message}. Restrict the operator to a layer or a mask, or take an estimate`,
+      { cause: error },
     );
-  return { values: found.values, products: found.products };
+  }
 }

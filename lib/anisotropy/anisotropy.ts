@@ -1,0 +1,142 @@
+/** The anisotropy of an operator, as a whole and by tensor, layer or unit. */
+import { allEigenvalues } from "../all-eigenvalues";
+import { CALL_OPTIONS, type CallOptions } from "../call";
+import { OptionError } from "../errors";
+import { LinearOperator } from "../linear-operator";
+import type { ShapedTensor } from "../model/units";
+import { type Check, check, checkOptions, describe } from "../options";
+import {
+  ESTIMATE_OPTIONS,
+  type EstimatedMeasures,
+  type EstimateOptions,
+  estimatedMeasures,
+} from "./estimated";
+import {
+  type ExactMeasures,
+  MEASURE_OPTIONS,
+  type MeasureOptions,
+  spectrumMeasures,
+} from "./exact";
+import { type GroupBy, groupsOf } from "./groups";
+
+export interface AnisotropyOptions extends MeasureOptions, EstimateOptions, CallOptions {
+  /**
+   * "exact": from all eigenvalues, dim products and a dense matrix. "estimate": from random products
+   * and the leading eigenpairs, with standard errors. Default "auto": exact up to `maxExact`.
+   */
+  method?: "auto" | "exact" | "estimate" | undefined;
+  /** Default 3000. */
+  maxExact?: number | undefined;
+}
+
+export interface GroupAnisotropyOptions extends AnisotropyOptions {
+  /**
+   * "tensor"; "layer": tensors with the same name up to its last dot or slash; "unit": a row of a
+   * layer's weight along its outputs, with the entry of its bias.
+   */
+  by: GroupBy;
+  /** unit: `model.parameters`, for the shapes. */
+  parameters?: readonly ShapedTensor[] | undefined;
+}
+
+const TABLE: { [K in keyof Required<GroupAnisotropyOptions>]: Check } = {
+  ...MEASURE_OPTIONS,
+  ...ESTIMATE_OPTIONS,
+  ...CALL_OPTIONS,
+  method: check.oneOf("auto", "exact", "estimate"),
+  maxExact: check.positiveInteger,
+  by: check.oneOf("tensor", "layer", "unit"),
+  parameters: { expected: "model.parameters", fits: Array.isArray },
+};
+
+/** Measures from all eigenvalues, with what they cost. */
+export interface ExactAnisotropy extends ExactMeasures {
+  /** All eigenvalues, with their signs, largest first. */
+  values: Float64Array;
+  products: number;
+  seconds: number;
+}
+
+export interface EstimatedAnisotropy extends EstimatedMeasures {
+  seconds: number;
+}
+
+/** `source` says which: the two have different fields, and none is of both kinds. */
+export type Anisotropy = ExactAnisotropy | EstimatedAnisotropy;
+
+export type GroupAnisotropy = Anisotropy & {
+  /** Of the tensor or layer, or "layer[3]" of a unit. */
+  name: string;
+  /** Its trace over the sum of all groups' traces; of sum |lambda| for indefinite operators. */
+  share: number;
+};
+
+/**
+ * How uneven an operator's spectrum is. The result says by `source` whether it is exact, from all
+ * eigenvalues, or estimated, with an error of each number.
+ *
+ * With `by`, the same of the diagonal block of each tensor, layer or unit, in their order; exact,
+ * that costs as many products as the blocks have coordinates.
+ *
+ * ```ts
+ * const F = fisher(model, data, { type: "type-2" });
+ * const whole = await anisotropy(F);
+ * if (whole.source === "exact") whole.effectiveRank;
+ * for (const layer of await anisotropy(F, { by: "layer" })) console.log(layer.name, layer.share);
+ * ```
+ *
+ * For one class: `hessian(model, await selectSamples(data, indices))`, see `samplesByClass`.
+ *
+ * @throws OptionError; MemoryBudgetError where the matrix does not fit; NotConvergedError where the
+ * leading eigenpairs of an estimate do not converge; DataMismatchError; AbortError
+ */
+export function anisotropy(
+  operator: LinearOperator,
+  options: GroupAnisotropyOptions,
+): Promise<GroupAnisotropy[]>;
+export function anisotropy(
+  operator: LinearOperator,
+  options?: AnisotropyOptions & { by?: undefined },
+): Promise<Anisotropy>;
+export async function anisotropy(
+  operator: LinearOperator,
+  options?: AnisotropyOptions & { by?: GroupBy | undefined },
+): Promise<Anisotropy | GroupAnisotropy[]> {
+  if (!(operator instanceof LinearOperator))
+    throw new OptionError(`anisotropy: expected an operator, got ${describe(operator)}`);
+  const checked = checkOptions("anisotropy", options as GroupAnisotropyOptions, TABLE);
+  const { by, parameters, onProgress, ...rest } = checked;
+  if (by === undefined) return whole(operator, { ...rest, onProgress });
+  const groups = groupsOf(operator, by, parameters);
+  const total = groups.reduce((sum, { size }) => sum + size, 0);
+  const begin = performance.now();
+  const found: (Anisotropy & { name: string })[] = [];
+  let [done, products] = [0, 0];
+  for (const { name, size, restricted } of groups) {
+    using part = restricted();
+    const measures = await whole(part, rest);
+    found.push({ name, ...measures });
+    done += size;
+    products += measures.products;
+    const seconds = (performance.now() - begin) / 1000;
+    onProgress?.({ products, fraction: done / total, seconds });
+  }
+  const massOf = (a: Anisotropy) => (a.source === "exact" ? a.nuclear : a.nuclear.value);
+  const mass = found.reduce((sum, part) => sum + massOf(part), 0);
+  return found.map((part) => ({ ...part, share: mass === 0 ? 0 : massOf(part) / mass }));
+}
+
+async function whole(operator: LinearOperator, options: AnisotropyOptions): Promise<Anisotropy> {
+  const { method = "auto", maxExact = 3000, signal, onProgress, ...rest } = options;
+  const { top, tau, z, window, samples, ...estimate } = rest;
+  const begin = performance.now();
+  const seconds = () => (performance.now() - begin) / 1000;
+  const call = { signal, onProgress };
+  if (method === "estimate" || (method === "auto" && operator.dim > maxExact)) {
+    const measures = await estimatedMeasures(operator, { ...estimate, top }, call);
+    return { ...measures, seconds: seconds() };
+  }
+  const { values, products } = await allEigenvalues(operator, call);
+  const measures = spectrumMeasures(values, { top, tau, z, window, samples }, operator.dtype);
+  return { ...measures, values, products, seconds: seconds() };
+}
