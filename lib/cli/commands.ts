@@ -1,5 +1,5 @@
 /** The commands, one row each; what a command does is loaded when it runs. */
-import { notNegative, oneOf, whole } from "./arguments";
+import { interval, notNegative, oneOf, whole } from "./arguments";
 import type { CommandRow } from "./main";
 
 const text = (value: string) => value;
@@ -63,6 +63,124 @@ export const COMMANDS: readonly CommandRow[] = [
       ["--vectors <file>", "where the eigenvectors go: .npy, (k, P)", text],
     ],
     load: () => require("./spectrum") as typeof import("./spectrum"),
+  },
+  {
+    name: "solve",
+    summary: "linear systems with an operator: the damped Newton or natural-gradient step",
+    examples: [
+      "eigenscope solve model.onnx --data val.npz --operator ggn --rhs gradient --damping 1e-3 --out step",
+      "eigenscope solve model.onnx --data val.npz --rhs b.npy --method minres --precision float64",
+    ],
+    groups: ["operator", "data", "loss", "model", "run", "out"],
+    options: [
+      [
+        "--rhs <file>",
+        "a .npy file of shape (P,) or (K, P), or gradient (default), that of the loss",
+        text,
+      ],
+      [
+        "--method <m>",
+        "cg (default for ggn and fisher), minres (default for the others), lsmr, neumann",
+        oneOf("cg", "minres", "lsmr", "neumann"),
+      ],
+      [
+        "--damping <x>",
+        "solves with the operator plus x times the identity (default 0)",
+        notNegative,
+      ],
+      [
+        "--tol <x>",
+        "residual over the right-hand side (default 1e-4 in float32, 1e-8 in float64)",
+        notNegative,
+      ],
+      [
+        "--max-products <n>",
+        "give up after so many (default 1000 + min(10 P, 10000) a right-hand side)",
+        whole(1),
+      ],
+      ["--preconditioner <p>", "nystrom: from a sketch; needs damping", oneOf("nystrom")],
+      ["--rank <n>", "products and vectors of the sketch (default 20)", whole(1)],
+      ["--tikhonov <x>", "lsmr: adds x^2 times the squared norm to the squares", notNegative],
+      [
+        "--series-scale <x>",
+        "neumann: above half the largest eigenvalue (default: found)",
+        notNegative,
+      ],
+    ],
+    notes:
+      "Writes the solutions to solution.npy in the folder of --out. Exit code 4 when a residual\n" +
+      "stays above --tol.",
+    load: () => require("./solve") as typeof import("./solve"),
+  },
+  {
+    name: "anisotropy",
+    summary: "how uneven a spectrum is: participation ratio, effective and stable ranks, decay",
+    examples: [
+      "eigenscope anisotropy model.onnx --data val.npz --operator fisher-type2",
+      "eigenscope anisotropy model.onnx --data val.npz --operator ggn --by layer --out shape",
+    ],
+    groups: ["operator", "data", "loss", "model", "run", "out"],
+    options: [
+      ["--exact", "from all eigenvalues (default up to 3,000 parameters)"],
+      ["--estimate", "from random products and leading eigenpairs, with errors (default above)"],
+      [
+        "--by <group>",
+        "for each tensor, layer, unit, or for the samples of each class",
+        oneOf("tensor", "layer", "unit", "class"),
+      ],
+      ["--k <n>", "leading eigenpairs of an estimate (default 20)", whole(1)],
+      ["--probes <n>", "random products of an estimate (default 64)", whole(2)],
+    ],
+    load: () => require("./anisotropy") as typeof import("./anisotropy"),
+  },
+  {
+    name: "rank",
+    summary: "the numerical rank, with the gap that it is read off",
+    examples: [
+      "eigenscope rank model.onnx --data val.npz --loss mse --operator functional",
+      'eigenscope rank model.onnx --data val.npz --params "fc2.*" --tol 1e-10',
+    ],
+    groups: ["operator", "data", "loss", "model", "run", "out"],
+    options: [
+      ["--tol <x>", "|lambda| over x times the largest counts (default P * 2^-52)", notNegative],
+      ["--scale <x>", "what --tol is relative to (default: the largest |lambda|)", notNegative],
+    ],
+    notes:
+      "Needs all eigenvalues, and so P products and P^2 numbers of memory; choose some tensors by\n" +
+      "--params otherwise. Computes in float64, and refuses float32, whose rounding hides ranks.",
+    load: () => require("./rank") as typeof import("./rank"),
+  },
+  {
+    name: "landscape",
+    summary: "the loss along a line or over a plane through the parameters",
+    examples: [
+      "eigenscope landscape model.onnx --data val.npz --direction eigenvectors --range -2,2",
+      "eigenscope landscape model.onnx --data val.npz --direction random --plane --out plane",
+      "eigenscope landscape first.onnx --data val.npz --direction last.onnx --out path",
+    ],
+    groups: ["operator", "data", "loss", "model", "run", "out"],
+    options: [
+      [
+        "--direction <d...>",
+        "eigenvectors of the operator (default), random, a checkpoint (.onnx), vectors (.npy)",
+        text,
+      ],
+      ["--eigenvector <n>", "begin with the n-th by magnitude (default 1)", whole(1)],
+      ["--plane", "over two directions: the first two of a kind, or --direction twice"],
+      ["--range <a,b>", "steps (default -1,1; to a checkpoint 0,1)", interval],
+      ["--points <n>", "steps a direction (default 21, of a plane 11)", whole(2)],
+      [
+        "--scaling <s>",
+        "of random ones: filter (default), layer, none",
+        oneOf("filter", "layer", "none"),
+      ],
+      ["--biases", "random ones move biases and normalisations too"],
+      ["--no-quadratic", "do not compute what gradient and Hessian predict"],
+    ],
+    notes:
+      "Eigenvectors have length 1, random directions the length of each filter. With --out each point\n" +
+      "is kept as it is computed, and the same command computes only what is missing.",
+    load: () => require("./landscape") as typeof import("./landscape"),
   },
   {
     name: "verify",

@@ -35,6 +35,7 @@ Iteration leastSquares(Column& c) {
     for (std::size_t i = 0; i < below.size(); ++i) below[i] = -ridge * c.x[i];
     // The gradient of the squares, which is also where the next cycle begins.
     double beta = lengthOfU(), gradient = 0;
+    c.optimality = -1;
     if (c.residual > c.terms().tol && !(c.stopping() && c.iterations == 0)) {
       co_await c.product(u, v);
       c.noteNorm(length(v) / length(u));
