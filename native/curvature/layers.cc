@@ -191,7 +191,9 @@ class Search {
         case Op::Sub: add(reader, use, node, positions, coefficient); break;
         default:
           refuse(std::string("it is an operand of ") + name(use.op) +
-                 (use.op == Op::Gather ? " (an embedding)" : ""));
+                 (use.op == Op::Gather      ? " (an embedding)"
+                  : use.op == Op::ConvInput ? " (a transposed convolution)"
+                                            : ""));
       }
     }
   }

@@ -82,6 +82,11 @@ class Finder {
     return found;
   }
 
+  bool fromWindow(Id index) const {
+    while (g_[index].op == Op::Reshape || g_[index].op == Op::Permute) index = g_[index].in[0];
+    return g_[index].op == Op::WindowArgmax;
+  }
+
   Axis of(Id id) const {
     const Node& node = g_[id];
     const Shape& shape = node.shape;
@@ -115,7 +120,8 @@ class Finder {
       case Op::Gather: {
         const Axis table = at(node.in[0]), index = at(node.in[1]);
         const auto grown = static_cast<int64_t>(g_.shape(node.in[1]).size());
-        if (index && !table) {
+        // What is taken from where a window has its maximum comes from the same sample.
+        if (index && (!table || fromWindow(node.in[1]))) {
           Axis axis = index;
           axis->axis += ints[0];
           return axis;
@@ -133,7 +139,7 @@ class Finder {
       case Op::WindowSpread:
       case Op::WindowArgmax: {
         const auto r = static_cast<int64_t>(rank);
-        return touched(shared(node), {r - 3, r - 2, r - 1});
+        return touched(shared(node), {r - 3, r - 2});
       }
       case Op::Dot: return dot(node);
       case Op::Conv:

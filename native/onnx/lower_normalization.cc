@@ -136,6 +136,10 @@ Results batchNormalization(Call& c) {
   const Value shift = c.b.sub(beta, c.b.mul(mean, scale));
   if (x.rescaled && c.onlyUse && c.fold) return {x.rescaled(scale, shift)};
   const int64_t rank = c.rank(0);
+  if (!c.fold) {  // beta stays a bias of its own
+    const Value centred = c.b.sub(x, perChannel(c, mean, rank));
+    return {c.b.add(c.b.mul(centred, perChannel(c, scale, rank)), perChannel(c, beta, rank))};
+  }
   return {c.b.add(c.b.mul(x, perChannel(c, scale, rank)), perChannel(c, shift, rank))};
 }
 
