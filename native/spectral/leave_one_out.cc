@@ -168,6 +168,8 @@ LeaveOneOut xtrace(const RangeSketch& sketch, const XTraceMoments& moments) {
 
 bool xnystrace(const RangeSketch& sketch, LeaveOneOut& result, double& least) {
   const int64_t n = sketch.samples(), dim = sketch.q().dim();
+  if (sketch.rank() < n)
+    throw Error(ErrorKind::Internal, "xnystrace: the shifted sketch has not full rank");
   const std::vector<double> r = sketch.r(), w = sketch.w();
   // B = Omega^T (A + shift I) Omega = C^T C.
   std::vector<double> factor = times('T', 'N', w, r, n);

@@ -162,7 +162,7 @@ SampledEstimate evenNorm(LinearOperator& op, const NormOptions& given, Task& tas
     visitColumns(a, options.threads, [&](int64_t, int64_t count, Basis& columns) {
       for (int64_t j = 0; j < count; ++j) sum += std::pow(columns.norm(j), 2);
     });
-    return root.of(symmetricEstimate(sum, 0, 1, roundingOf(op.precision()) * sum));
+    return root.of(symmetricEstimate(sum, 0, 1, kRoundings * roundingOf(op.precision()) * sum));
   };
   SampledEstimate result = sampleUntil(call, *sampler, stop, a, power, exact);
   result.products += spent;

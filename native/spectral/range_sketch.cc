@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "linalg/blas.h"
+#include "linalg/lapack.h"
 
 namespace eigenscope {
 
@@ -18,6 +19,22 @@ Basis enlarged(const Basis& old, int64_t used, int64_t capacity) {
   if (used > 0)
     std::memcpy(larger.column(0), old.column(0), used * old.dim() * bytesOf(old.precision()));
   return larger;
+}
+
+// The factor of orthonormalise is triangular up to the order of its columns. Turns the columns of
+// the basis so that it is triangular as it stands.
+void makeUpper(Basis& basis, int64_t first, int64_t count, std::vector<double>& r) {
+  bool upper = true;
+  for (int64_t j = 0; j < count; ++j)
+    for (int64_t i = j + 1; i < count; ++i) upper &= r[j * count + i] == 0;
+  if (upper) return;
+  std::vector<double> turn = r, turned(count * count);
+  qrOrthonormal(count, count, turn.data(), count);
+  gemm('T', 'N', count, count, count, 1.0, turn.data(), count, r.data(), count, 0.0, turned.data(),
+       count);
+  for (int64_t j = 0; j < count; ++j)
+    for (int64_t i = 0; i < count; ++i) r[j * count + i] = i <= j ? turned[j * count + i] : 0.0;
+  basis.rotate(first, count, count, turn.data());
 }
 
 }  // namespace
@@ -90,6 +107,7 @@ void RangeSketch::take(int64_t count) {
   const int64_t added = orthonormalise(q_, before, count, drop, r.data());
   rank_ += added;
   exhausted_ = added < count;
+  if (!exhausted_) makeUpper(q_, before, count, r);
   for (int64_t j = 0; j < count; ++j) {
     std::vector<double> column(taken.begin() + j * before, taken.begin() + (j + 1) * before);
     column.insert(column.end(), r.begin() + j * count, r.begin() + j * count + added);

@@ -14,8 +14,9 @@ namespace {
 
 // Rounding of a result, in roundings of what it was computed from.
 constexpr double kRoundings = 4;
-// A sketch of a semi-definite operator is shifted by this much, to be positive definite.
-constexpr double kShiftRoundings = 16;
+// A sketch of a semi-definite operator is shifted by this many roundings, to be positive definite
+// and of full rank.
+double shiftRoundings(Precision precision) { return precision == Precision::F32 ? 16 : 200; }
 
 double innerProduct(const Basis& x, int64_t i, const Basis& y, int64_t j) {
   double product = 0;
@@ -211,7 +212,7 @@ class XNysTrace : public Common {
   XNysTrace(ProductCounter& a, const TraceOptions& options)
       : Common(a, options), sketch_(a, [&] {
           RangeSketch::Plan plan = sketchPlan();
-          plan.shiftRoundings = kShiftRoundings;
+          plan.shiftRoundings = shiftRoundings(a.op().precision());
           plan.second = false;
           plan.gram = true;
           return plan;
