@@ -179,7 +179,8 @@ Engine::Variant& Engine::variant(const Rows& rows, int64_t directions) {
   v->product = build_(rows, directions);
   v->program = planned(v->product, directions);
   v->executor = std::make_unique<Executor>(v->program, v->product.graph);
-  for (int64_t tensor : tensors_)
+  v->tensorSize = v->product.sizes;
+  for (int64_t tensor : v->product.sizes.empty() ? tensors_ : std::vector<int64_t>())
     v->tensorSize.push_back(problem_->parameters.at(static_cast<size_t>(tensor)).size);
   for (Space space : kShared) v->shared[static_cast<int>(space)] = Buffer(v->bytes(space));
   v->layout = std::to_string(rows.rows) + "/" + std::to_string(v->bytes(Space::Residual));

@@ -43,6 +43,11 @@ void addGram(int threads, int64_t order, int64_t length, const double* a, double
   });
 }
 
+// A view that keeps nothing alive: the rows do.
+std::shared_ptr<const Problem> borrowed(const SampleRows& rows) {
+  return {std::shared_ptr<const Problem>(), &rows.problem()};
+}
+
 // A run of coordinates, and the tensors they belong to.
 struct Run {
   std::vector<int64_t> tensors;  // positions in the problem's parameters
@@ -50,11 +55,11 @@ struct Run {
 };
 
 // Tensors as many as fit; one that does not fit by itself, in pieces.
-std::vector<Run> runsOf(const SampleRows& rows, int64_t most) {
+std::vector<Run> runsOf(const Problem& problem, const std::vector<int64_t>& tensors, int64_t most) {
   std::vector<Run> runs;
   int64_t filled = most;
-  for (int64_t tensor : rows.options().tensors) {
-    const int64_t size = rows.problem().parameters.at(tensor).size;
+  for (int64_t tensor : tensors) {
+    const int64_t size = problem.parameters.at(tensor).size;
     if (filled + size <= most) {
       runs.back().tensors.push_back(tensor);
       runs.back().end += size;
@@ -91,6 +96,64 @@ std::vector<double> exactDiagonal(SampleRows& rows, Task& task) {
   return diagonal;
 }
 
+namespace {
+
+// Adds R R^T of the tensors whose rows are outer products a (x) d: the elementwise product of the
+// Gram matrices of the factors, whatever the size of the layer. Removes them from `tensors`.
+void addOuterTensors(SampleRows& rows, std::vector<int64_t>& tensors, std::vector<double>& gram,
+                     Task& task) {
+  const int64_t order = rows.count(), each = rows.perSample(), samples = rows.samples();
+  SampleRows factors(borrowed(rows), rows.options(), rows.kind(), true);
+  if (factors.outerTensors().empty()) return;
+  const int64_t dim = factors.dim();
+  std::vector<double> all(static_cast<size_t>(order * dim));
+  typed(rows, [&](auto zero) {
+    using T = decltype(zero);
+    factors.visit(
+        0, samples, rows.chunk(),
+        [&](const SampleRows::Block& block) {
+          const T* row = block.as<T>();
+          std::copy(row, row + block.count * dim,
+                    all.begin() + (block.sample * each + block.first) * dim);
+        },
+        task);
+  });
+  const int threads = threadsOf(rows);
+  std::vector<double> left, right, ofLeft, ofRight;
+  int64_t offset = 0;
+  std::vector<int64_t> rest;
+  for (const OuterTensor& tensor : factors.outerTensors()) {
+    task.check();
+    auto columns = [&](int64_t count, int64_t stride, int64_t from, int64_t length,
+                       std::vector<double>& to) {
+      to.resize(static_cast<size_t>(count * length));
+      for (int64_t r = 0; r < count; ++r)
+        std::copy_n(all.begin() + r * stride * dim + from, length, to.begin() + r * length);
+    };
+    columns(samples, each, offset, tensor.left, left);
+    columns(order, 1, offset + tensor.left, tensor.right, right);
+    offset += tensor.left + tensor.right;
+    ofLeft.assign(static_cast<size_t>(samples * samples), 0.0);
+    ofRight.assign(static_cast<size_t>(order * order), 0.0);
+    addGram(threads, samples, tensor.left, left.data(), ofLeft.data());
+    addGram(threads, order, tensor.right, right.data(), ofRight.data());
+    parallel(threads, order, [&](int, int64_t j) {
+      for (int64_t i = 0; i <= j; ++i)
+        gram[static_cast<size_t>(j * order + i)] +=
+            ofLeft[static_cast<size_t>(j / each * samples + i / each)] *
+            ofRight[static_cast<size_t>(j * order + i)];
+    });
+  }
+  for (size_t i = 0; i < tensors.size(); ++i)
+    if (std::none_of(
+            factors.outerTensors().begin(), factors.outerTensors().end(),
+            [&](const OuterTensor& tensor) { return tensor.at == static_cast<int64_t>(i); }))
+      rest.push_back(tensors[i]);
+  tensors = std::move(rest);
+}
+
+}  // namespace
+
 std::vector<double> gramMatrix(SampleRows& rows, int64_t memory, Task& task) {
   constexpr int64_t kEnough = int64_t{2} << 30;
   const int64_t order = rows.count(), each = rows.perSample();
@@ -100,26 +163,21 @@ std::vector<double> gramMatrix(SampleRows& rows, int64_t memory, Task& task) {
   const int64_t most = std::clamp<int64_t>(room / (8 * order), 64, rows.dim());
   const int threads = threadsOf(rows);
   std::vector<double> gram(static_cast<size_t>(order * order));
+  std::vector<int64_t> tensors = rows.options().tensors;
+  addOuterTensors(rows, tensors, gram, task);
   std::vector<double> columns;
-  const std::vector<Run> runs = runsOf(rows, most);
+  const std::vector<Run> runs = runsOf(rows.problem(), tensors, most);
   for (size_t r = 0; r < runs.size(); ++r) {
     const Run& run = runs[r];
     const int64_t length = run.end - run.begin;
     OperatorOptions options = rows.options();
     options.tensors = run.tensors;
-    std::unique_ptr<SampleRows> own;
-    SampleRows* part = &rows;
-    if (runs.size() > 1) {
-      own = std::make_unique<SampleRows>(
-          std::shared_ptr<const Problem>(std::shared_ptr<const Problem>(), &rows.problem()),
-          options, rows.kind());
-      part = own.get();
-    }
+    SampleRows part(borrowed(rows), options, rows.kind());
     columns.resize(static_cast<size_t>(length * order));
-    const int64_t dim = part->dim();
+    const int64_t dim = part.dim();
     typed(rows, [&](auto zero) {
       using T = decltype(zero);
-      part->visit(
+      part.visit(
           0, rows.samples(), rows.chunk(),
           [&](const SampleRows::Block& block) {
             const T* row = block.as<T>();

@@ -15,9 +15,10 @@ namespace eigenscope {
 // diag(A), and with it the trace. One pass.
 std::vector<double> exactDiagonal(SampleRows& rows, Task& task);
 
-// The Gram matrix scale R R^T of all rows, column-major: row sample * perSample + i. Parameters are
-// taken in runs of as many as fit into `memory` bytes beside it (0: what is free); each run costs a
-// pass over the layers it needs. Throws Error (MemoryBudget) where the matrix itself does not fit.
+// The Gram matrix scale R R^T of all rows, column-major: row sample * perSample + i. Weights of
+// dense layers enter by their factors and are never multiplied out. Other parameters are taken in
+// runs of as many as fit into `memory` bytes beside it (0: what is free); each run costs a pass
+// over the layers it needs. Throws Error (MemoryBudget) where the matrix itself does not fit.
 std::vector<double> gramMatrix(SampleRows& rows, int64_t memory, Task& task);
 
 // The spectrum of A from that of its Gram matrix, which has the same eigenvalues but for zeros:

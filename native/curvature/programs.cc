@@ -193,11 +193,10 @@ OperatorKind operatorOf(RowKind kind) {
 
 }  // namespace
 
-ProductGraph buildRows(const Problem& problem, const TargetPlan& targets,
-                       const OperatorOptions& options, RowKind kind, const Rows& rows, int64_t k) {
-  std::optional<DrawOptions> draws;
-  if (kind == RowKind::Mc) draws = DrawOptions{options.draws, options.seed};
-  Parts parts(problem, targets, options, rows, draws);
+namespace {
+
+// The rows of the first of the samples: [k, shape] for each tensor.
+std::vector<Id> rowNodes(Parts& parts, RowKind kind, int64_t k) {
   RiskGraph& risk = parts.risk;
   Graph& g = risk.g;
   if (kind != RowKind::Jacobian) refuseMissing(risk.loss, operatorOf(kind));
@@ -214,7 +213,70 @@ ProductGraph buildRows(const Problem& problem, const TargetPlan& targets,
   } else {
     block = g.reshape(kind == RowKind::Mc ? risk.loss.draws : risk.zbar, one);
   }
-  return parts.finish(parts.pullBack(block, k));
+  return parts.pullBack(block, k);
+}
+
+std::optional<DrawOptions> drawsOf(const OperatorOptions& options, RowKind kind) {
+  if (kind != RowKind::Mc) return std::nullopt;
+  return DrawOptions{options.draws, options.seed};
+}
+
+// The two factors of which `node` [k, ...] is the outer product, but for the order of its elements;
+// {kNone, kNone} where it is none. The second has the k rows.
+std::pair<Id, Id> outerFactors(const Graph& g, Id node, int64_t k) {
+  bool collected = false;
+  while (g[node].op == Op::Reshape || g[node].op == Op::Permute || g[node].op == Op::Collect) {
+    const bool keepsRows =
+        g.shape(node)[0] == k && (g[node].op != Op::Permute || g[node].attr.ints[0] == 0);
+    if (!keepsRows) return {kNone, kNone};
+    collected = collected || g[node].op == Op::Collect;
+    node = g[node].in[0];
+  }
+  if (!collected || g[node].op != Op::Dot || g.shape(node)[0] != k) return {kNone, kNone};
+  const std::string& labels = g[node].attr.labels;
+  const size_t comma = labels.find(','), arrow = labels.find("->");
+  const std::string operands[] = {labels.substr(0, comma),
+                                  labels.substr(comma + 1, arrow - comma - 1)};
+  if (labels[arrow + 2] != 'K') return {kNone, kNone};
+  const bool firstHasRows = operands[0].find('K') != std::string::npos;
+  if (firstHasRows == (operands[1].find('K') != std::string::npos)) return {kNone, kNone};
+  for (size_t a = 0; a < operands[0].size(); ++a) {
+    const bool shared = operands[1].find(operands[0][a]) != std::string::npos;
+    if (shared && g.shape(g[node].in[0])[a] != 1) return {kNone, kNone};
+  }
+  return firstHasRows ? std::pair(g[node].in[1], g[node].in[0])
+                      : std::pair(g[node].in[0], g[node].in[1]);
+}
+
+}  // namespace
+
+ProductGraph buildRows(const Problem& problem, const TargetPlan& targets,
+                       const OperatorOptions& options, RowKind kind, const Rows& rows, int64_t k) {
+  Parts parts(problem, targets, options, rows, drawsOf(options, kind));
+  return parts.finish(rowNodes(parts, kind, k));
+}
+
+ProductGraph buildOuterRows(const Problem& problem, const TargetPlan& targets,
+                            const OperatorOptions& options, RowKind kind, const Rows& rows,
+                            int64_t k, std::vector<OuterTensor>* found) {
+  Parts parts(problem, targets, options, rows, drawsOf(options, kind));
+  const Graph& g = parts.network.graph;
+  const std::vector<Id> nodes = rowNodes(parts, kind, k);
+  std::vector<Id> outputs;
+  std::vector<int64_t> sizes;
+  if (found) found->clear();
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    if (nodes[i] == kNone) continue;
+    const auto [left, right] = outerFactors(g, nodes[i], k);
+    if (left == kNone || g[left].scope != Scope::Local || g[right].scope != Scope::Local) continue;
+    const int64_t lefts = count(g.shape(left)), rights = count(g.shape(right)) / k;
+    outputs.insert(outputs.end(), {left, right});
+    sizes.insert(sizes.end(), {lefts, rights});
+    if (found) found->push_back({static_cast<int64_t>(i), lefts, rights});
+  }
+  ProductGraph product = parts.finish(std::move(outputs));
+  product.sizes = std::move(sizes);
+  return product;
 }
 
 ProductGraph buildImages(const Problem& problem, const TargetPlan& targets,

@@ -12,8 +12,9 @@ namespace eigenscope {
 // A graph for one micro-batch size, and what to compute of it.
 struct ProductGraph {
   Graph graph;
-  std::vector<Id> outputs;  // kNone: zero
-  std::string split;        // where the Gauss-Newton split lies
+  std::vector<Id> outputs;     // kNone: zero
+  std::vector<int64_t> sizes;  // elements of each, by direction; empty: those of the tensors
+  std::string split;           // where the Gauss-Newton split lies
   std::vector<std::string> warnings;
 };
 
@@ -48,6 +49,19 @@ enum class RowKind { Jacobian, Ggn, Mc, Empirical };
 // sample, and give u^T J or u^T S^T J; for the others k is the number of rows that there are.
 ProductGraph buildRows(const Problem& problem, const TargetPlan& targets,
                        const OperatorOptions& options, RowKind kind, const Rows& rows, int64_t k);
+
+// The row of a dense layer's weight for a single sample without further positions is an outer
+// product. One such tensor, by its position in options.tensors.
+struct OuterTensor {
+  int64_t at;
+  int64_t left, right;  // lengths of the factors; `right` has the directions
+};
+
+// The same for the tensors whose rows are outer products: outputs are pairs, the factor that all
+// rows of the sample share and, for each of the k rows, the other. Fills `found`.
+ProductGraph buildOuterRows(const Problem& problem, const TargetPlan& targets,
+                            const OperatorOptions& options, RowKind kind, const Rows& rows,
+                            int64_t k, std::vector<OuterTensor>* found);
 
 // outputs[0]: J v for k directions v of the tensors, [k, rows, split], Local.
 ProductGraph buildImages(const Problem& problem, const TargetPlan& targets,

@@ -41,7 +41,7 @@ std::optional<RowKind> rowKindOf(OperatorKind kind) {
 }
 
 SampleRows::SampleRows(std::shared_ptr<const Problem> problem, const OperatorOptions& options,
-                       RowKind kind)
+                       RowKind kind, bool factors)
     : problem_(std::move(problem)), options_(options), kind_(kind), prepared_(prepare(*problem_)) {
   if (options_.tensors.empty()) {
     options_.tensors.resize(problem_->parameters.size());
@@ -59,11 +59,19 @@ SampleRows::SampleRows(std::shared_ptr<const Problem> problem, const OperatorOpt
   width_ = takesDirections(kind_) ? std::min(kWidth, perSample_) : perSample_;
   RunOptions run = options_;
   run.batch = prepared_.fixedBatch > 0 ? 0 : 1;
+  if (factors) {
+    dim_ = 0;
+    buildOuterRows(*problem_, prepared_.targets, options_, kind_, {one, 1}, width_, &outer_);
+    for (const OuterTensor& tensor : outer_) dim_ += tensor.left + tensor.right;
+    if (dim_ == 0) return;
+  }
   engine_ = std::make_unique<Engine>(
       problem_, run, prepared_.fixedBatch, options_.tensors,
-      [this](const Rows& rows, int64_t k) {
-        return buildRows(*problem_, prepared_.targets, options_, kind_, rows,
-                         takesDirections(kind_) ? k : perSample_);
+      [this, factors](const Rows& rows, int64_t k) {
+        const int64_t width = takesDirections(kind_) ? k : perSample_;
+        return factors ? buildOuterRows(*problem_, prepared_.targets, options_, kind_, rows, width,
+                                        nullptr)
+                       : buildRows(*problem_, prepared_.targets, options_, kind_, rows, width);
       },
       1);
 }

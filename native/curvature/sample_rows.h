@@ -15,8 +15,11 @@ namespace eigenscope {
 // (Ggn), or the mc or empirical Fisher. R is never stored: rows pass by.
 class SampleRows {
  public:
-  // Throws as makeOperator; Option where the loss has no such rows.
-  SampleRows(std::shared_ptr<const Problem> problem, const OperatorOptions& options, RowKind kind);
+  // Throws as makeOperator; Option where the loss has no such rows. With `factors`, a row holds
+  // the two factors of each tensor whose rows are outer products, see outerTensors(), and nothing
+  // of the other tensors.
+  SampleRows(std::shared_ptr<const Problem> problem, const OperatorOptions& options, RowKind kind,
+             bool factors = false);
 
   int64_t dim() const { return dim_; }
   int64_t samples() const { return problem_->samples; }
@@ -25,6 +28,7 @@ class SampleRows {
   double scale() const { return scale_; }
   RowKind kind() const { return kind_; }
   Precision precision() const { return options_.precision; }
+  const std::vector<OuterTensor>& outerTensors() const { return outer_; }
   const Shape& splitShape() const { return split_; }  // of one sample; empty for Mc and Empirical
   const Problem& problem() const { return *problem_; }
   const OperatorOptions& options() const { return options_; }
@@ -60,6 +64,7 @@ class SampleRows {
   RowKind kind_;
   Prepared prepared_;
   Shape split_;
+  std::vector<OuterTensor> outer_;
   int64_t dim_ = 0, perSample_ = 0, width_ = 1;
   double scale_ = 1;
   std::unique_ptr<Engine> engine_;

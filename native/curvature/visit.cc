@@ -62,13 +62,15 @@ void Engine::visitAs(const T* x, int64_t width, int64_t first, int64_t last, int
       for (size_t i = 0; i < v.product.outputs.size(); ++i) {
         const int64_t size = v.tensorSize[i];
         const bool zero = v.product.outputs[i] == kNone;
+        // What has no directions is the same for all rows.
+        const bool repeats = !zero && count(v.program.outputShapes[next]) == size;
         const T* from = zero ? nullptr : frame.at<T>(v.program.outputs[next++]);
         for (int64_t k = 0; k < width; ++k) {
           T* to = rows + k * dim + offset;
           if (zero)
             std::fill_n(to, size, T{0});
           else
-            std::copy_n(from + k * size, size, to);
+            std::copy_n(from + (repeats ? 0 : k * size), size, to);
         }
         offset += size;
       }
