@@ -5,15 +5,15 @@ import {
   type DataSet,
   exactDiagonal,
   fisher,
-  kfac,
   type KfacOptions,
+  kfac,
   loadData,
   loadModel,
   type Model,
   type StructuredOperator,
 } from "../lib";
+import { openCase, relative } from "./50-helpers";
 import { Case, caseNames } from "./support/cases";
-import { caseFile, openCase, relative } from "./50-helpers";
 
 interface Row {
   corrected: boolean;

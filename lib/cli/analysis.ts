@@ -47,6 +47,22 @@ export interface AnalysisArguments extends SubjectArguments {
   out?: string;
 }
 
+/** Where the operator of an analysis comes from, and what it is called. */
+export interface OperatorSource {
+  kind: string;
+  make: (
+    model: Model,
+    data: DataSet,
+    call: CallOptions,
+  ) => LinearOperator | Promise<LinearOperator>;
+}
+
+/** The operator that the options of the group "operator" name. */
+function named(args: SubjectArguments): OperatorSource {
+  const { operator: kind = "hessian" } = args;
+  return { kind, make: (model, data) => makeOperator(model, data, args) };
+}
+
 /**
  * Opens the subject, runs `compute` under a progress line, writes the artefacts and prints. The
  * folder of --out gets result.json, the document of --json, and the arrays.
@@ -59,16 +75,17 @@ export async function analyse(
   args: AnalysisArguments,
   { signal, json }: Globals,
   compute: (subject: Subject, call: CallOptions) => Promise<Findings>,
+  { kind, make }: OperatorSource = named(args),
 ): Promise<number> {
   const begin = performance.now();
   await prepareFolder(args.out);
   using model = await openModel(file, args);
   const data = await openData(args, signal);
-  using operator = makeOperator(model, data, args);
-  const { operator: kind = "hessian", precision = "float32" } = args;
+  const { precision = "float32" } = args;
   const line = new ProgressLine(`${command} of ${kind}`);
   try {
     const call = { signal, onProgress: line.onProgress };
+    using operator = await make(model, data, call);
     const found = await compute({ model, data, operator }, call);
     const reports: OperatorReport[] = await operator.report({ signal });
     const [report] = reports;

@@ -143,7 +143,11 @@ export const COMMANDS: readonly CommandRow[] = [
     groups: ["operator", "data", "loss", "model", "run", "out"],
     options: [
       ["--tol <x>", "|lambda| over x times the largest counts (default P * 2^-52)", notNegative],
-      ["--scale <x>", "what --tol is relative to (default: the largest |lambda|)", notNegative],
+      [
+        "--relative-to <x>",
+        "what --tol is relative to (default: the largest |lambda|)",
+        notNegative,
+      ],
     ],
     notes:
       "Needs all eigenvalues, and so P products and P^2 numbers of memory; choose some tensors by\n" +
@@ -181,6 +185,44 @@ export const COMMANDS: readonly CommandRow[] = [
       "Eigenvectors have length 1, random directions the length of each filter. With --out each point\n" +
       "is kept as it is computed, and the same command computes only what is missing.",
     load: () => require("./landscape") as typeof import("./landscape"),
+  },
+  {
+    name: "kfac",
+    summary: "Kronecker-factored curvature (KFAC, EKFAC): factors, spectrum, determinant",
+    examples: [
+      "eigenscope kfac model.onnx --data val.npz --loss cross-entropy --others diagonal",
+      "eigenscope kfac model.onnx --data val.npz --corrected --damping 1e-3 --out factors",
+    ],
+    groups: ["data", "loss", "model", "run", "out"],
+    options: [
+      [
+        "--type <t>",
+        "of the Fisher matrix: type-2 (default), mc, empirical",
+        oneOf("type-2", "mc", "empirical"),
+      ],
+      ["--draws <n>", "mc: targets drawn a sample (default 1)", whole(1)],
+      ["--corrected", "correct the eigenvalues: EKFAC"],
+      [
+        "--sharing <s>",
+        "of weights over positions: expand (default), reduce",
+        oneOf("expand", "reduce"),
+      ],
+      ["--joint", "a layer's weight and bias in one block"],
+      [
+        "--others <o>",
+        "tensors that no layer has: error (default), diagonal, identity",
+        oneOf("error", "diagonal", "identity"),
+      ],
+      [
+        "--damping <x>",
+        "also the determinant of the matrix plus x times the identity",
+        notNegative,
+      ],
+    ],
+    notes:
+      "With --out each block's factors are written: A of the inputs, B of the outputs, or bases and\n" +
+      "eigenvalues; indices tell which parameters it is about.",
+    load: () => require("./kfac") as typeof import("./kfac"),
   },
   {
     name: "verify",
