@@ -9,13 +9,13 @@ namespace eigenscope {
 namespace {
 
 // Rounding of a product and of the residual's own computation, relative to the largest Ritz value.
-constexpr double kNoiseRoundings = 10;
+double noiseOf(Precision precision) { return precision == Precision::F32 ? 1.2e-6 : 1e-13; }
 
 }  // namespace
 
 void certify(const EigshPlan& plan, EigshResult& result) {
   const int64_t count = result.values.size();
-  const double noise = kNoiseRoundings * roundingOf(plan.precision) * result.scale;
+  const double noise = noiseOf(plan.precision) * result.scale;
   std::vector<double> radius(count);
   for (int64_t i = 0; i < count; ++i) radius[i] = result.residuals[i] + noise;
   std::vector<int64_t> order(count);

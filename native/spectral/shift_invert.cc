@@ -25,7 +25,7 @@ class InverseOperator : public LinearOperator {
       std::vector<double> residual;
       const MinresResult solved =
           minres(a_, sigma_, static_cast<const double*>(x) + j * dim(),
-                 static_cast<double*>(y) + j * dim(), dim(), tol_, a_.limit(), &residual);
+                 static_cast<double*>(y) + j * dim(), dim(), tol_, 4 * dim() + 100, &residual);
       if (solved.singular) throw NullVector{residual};
       if (!solved.converged && !a_.allows(1)) throw OutOfProducts{};
     }
@@ -44,9 +44,11 @@ class InverseOperator : public LinearOperator {
 // of least squares is its eigenvector, which is kept and deflated.
 EigshResult shiftInvertEigsh(const EigshPlan& plan, ProductCounter& a) {
   const int64_t k = plan.options.k;
-  const double sigma = plan.options.sigma;
   Interior interior(plan, a);
   interior.findEnds(kEndSteps);
+  // An eigenvalue at sigma would make the solves singular; one at the distance of tol does not, and
+  // pairs are told apart to tol only.
+  const double sigma = plan.options.sigma + plan.options.tol * interior.scale();
   double tol = std::max(kLeastOuter, kOuterShare * plan.options.tol);
   std::vector<double> start = plan.options.start;
   MissedStatement missed;

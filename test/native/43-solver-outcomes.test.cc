@@ -14,7 +14,7 @@ using namespace eigenscope::spectra;
 namespace {
 
 const EigshMethod kMethods[] = {EigshMethod::Lanczos, EigshMethod::Subspace, EigshMethod::Krylov,
-                                EigshMethod::Nystrom};
+                                EigshMethod::Nystrom, EigshMethod::Lobpcg};
 const Precision kPrecisions[] = {Precision::F32, Precision::F64};
 
 std::vector<double> decaying(int64_t dim) {
