@@ -54,7 +54,7 @@ export {
   loadData,
   type Normalize,
 } from "./data/data";
-export { samplesByClass, selectSamples } from "./data/select";
+export { type SelectOptions, samplesByClass, selectSamples } from "./data/select";
 export {
   type ProbeOptions,
   type SampledShare,

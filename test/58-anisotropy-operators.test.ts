@@ -314,8 +314,11 @@ test("wrong uses name what was expected", async () => {
     [() => anisotropy(G, { exact: true } as never), 'there is no option "exact"'],
     [() => selectSamples(data, []), "expected at least one sample"],
     [() => selectSamples(data, [20]), "expected whole numbers from 0 to 19, got 20"],
-    [() => samplesByClass(data, "z"), 'expected an array "z" of labels'],
-    [() => samplesByClass(data, "x"), "expected one label a sample, got the shape (20, 3)"],
+    [() => samplesByClass(data, { target: "z" }), 'expected an array "z" of labels'],
+    [
+      () => samplesByClass(data, { target: "x" }),
+      "expected one label a sample, got the shape (20, 3)",
+    ],
   ];
   for (const [call, text] of calls) await expect(call()).rejects.toThrow(text);
 });

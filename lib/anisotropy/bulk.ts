@@ -104,6 +104,8 @@ export interface OutlierOptions {
   rule?: Outliers["rule"] | undefined;
   /** gap: default 2. */
   minGap?: number | undefined;
+  /** gap: relative to the largest, what counts as zero. Default p * 2^-52. */
+  tol?: number | undefined;
   /** marchenko-pastur: n. */
   samples?: number | undefined;
   /** marchenko-pastur: default `marchenkoPasturVariance`. */
@@ -124,7 +126,7 @@ export function outliers(spectrum: Spectrum, options: OutlierOptions = {}): Outl
   };
   if (rule === "gap") {
     positive("outliers", { minGap });
-    const range = countAbove(relative, relativeTolerance(p));
+    const range = countAbove(relative, options.tol ?? relativeTolerance(p));
     let [best, ratio] = [0, 0];
     for (let i = 1; i <= range / 2; i++)
       if (relative[i - 1]! / relative[i]! > ratio)

@@ -112,7 +112,7 @@ export function spectrumMeasures(
   const z = given.z ?? (largest === 0 ? [] : tau.map((t) => t * largest));
   const top = (given.top ?? [1, 10, 100]).filter((k) => k <= dim);
   const decaying = decay(spectrum, given.window, share);
-  const tail = powerLawTail(spectrum);
+  const tail = powerLawTail(spectrum, { tol: share });
   return {
     source: "exact",
     absolute: lowest < -share * largest,
@@ -140,7 +140,7 @@ export function spectrumMeasures(
     ...(decaying && { decay: decaying }),
     ...(tail && { tail }),
     outliers: [
-      outliers(spectrum),
+      outliers(spectrum, { tol: share }),
       ...(given.samples === undefined
         ? []
         : [outliers(spectrum, { rule: "marchenko-pastur", samples: given.samples })]),

@@ -108,6 +108,8 @@ export interface TailOptions {
   lmin?: number | undefined;
   /** Fewest eigenvalues of a tail whose begin is searched for. Default 10, or all. */
   minCount?: number | undefined;
+  /** Relative to the largest, what counts as zero. Default p * 2^-52. */
+  tol?: number | undefined;
 }
 
 /** No more thresholds than these are tried, evenly spread over the indices. */
@@ -122,7 +124,7 @@ const THRESHOLDS = 300;
 export function powerLawTail(spectrum: Spectrum, options: TailOptions = {}): TailFit | undefined {
   const { relative, largest } = magnitudes("powerLawTail", spectrum);
   if (largest === 0) return undefined;
-  const range = countAbove(relative, relativeTolerance(relative.length));
+  const range = countAbove(relative, options.tol ?? relativeTolerance(relative.length));
   const { lmin, minCount = Math.min(10, range) } = options;
   for (const [name, value] of Object.entries({ lmin, minCount }))
     if (value !== undefined && !(typeof value === "number" && value > 0))

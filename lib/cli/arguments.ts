@@ -43,6 +43,15 @@ export function notNegative(value: string): number {
   return result;
 }
 
+/** FIRST,LAST. */
+export function interval(value: string): [number, number] {
+  const ends = value.split(",");
+  const [first, last] = ends.length === 2 ? ends.map(number) : [];
+  if (first === undefined || last === undefined || first >= last)
+    throw new OptionError(`expected FIRST,LAST with FIRST < LAST, such as -1,1, got "${value}"`);
+  return [first, last];
+}
+
 function numbers(value: string): number[] {
   return value.split(",").map(number);
 }

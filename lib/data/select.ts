@@ -40,6 +40,11 @@ function source(values: Float64Array, { type }: DataArray, shape: number[]): Arr
   return { data: narrow ? Float32Array.from(values) : values, shape };
 }
 
+export interface SelectOptions extends Pick<CallOptions, "signal"> {
+  /** What the target array is called, as it was to `loadData`. Default "y". */
+  target?: string | undefined;
+}
+
 /**
  * A data set of the chosen samples, in the order given; its numbers are those that the network would
  * get, normalisation included. Costs one reading of the whole data set, in float64, and a copy of the
@@ -51,7 +56,7 @@ function source(values: Float64Array, { type }: DataArray, shape: number[]): Arr
 export async function selectSamples(
   data: DataSet,
   indices: ArrayLike<number>,
-  { signal }: Pick<CallOptions, "signal"> = {},
+  { target, signal }: SelectOptions = {},
 ): Promise<DataSet> {
   if (data?.native === undefined)
     throw new OptionError(`selectSamples: expected data of loadData, got ${describe(data)}`);
@@ -74,19 +79,18 @@ export async function selectSamples(
     });
     arrays[array.name] = source(values, array, [chosen.length, ...array.shape.slice(1)]);
   }
-  return loadData(arrays, { signal });
+  return loadData(arrays, { signal, ...(target !== undefined && { target }) });
 }
 
 /**
- * Positions of the samples of each class, by ascending label.
+ * Positions of the samples of each class, by ascending label: the target holds one whole number a
+ * sample.
  *
- * @param target the array of labels, one whole number a sample. Default "y"
  * @throws DataMismatchError where there is no such array, or it holds no labels
  */
 export async function samplesByClass(
   data: DataSet,
-  target = "y",
-  { signal }: Pick<CallOptions, "signal"> = {},
+  { target = "y", signal }: SelectOptions = {},
 ): Promise<Map<number, number[]>> {
   if (data?.native === undefined)
     throw new OptionError(`samplesByClass: expected data of loadData, got ${describe(data)}`);

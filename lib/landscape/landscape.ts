@@ -90,9 +90,11 @@ export interface LossPlane extends LandscapeReport {
 /** Evenly spread, with both ends exactly, and 0 where the range has it in its middle. */
 function stepsOf([first, last]: readonly [number, number], points: number): Float64Array {
   const end = points - 1;
-  return Float64Array.from({ length: points }, (_, i) =>
-    i === end ? last : (first * (end - i) + last * i) / end,
-  );
+  return Float64Array.from({ length: points }, (_, i) => {
+    if (i === end) return last;
+    if (first === -last) return (last * (2 * i - end)) / end;
+    return (first * (end - i) + last * i) / end;
+  });
 }
 
 function checkDirection(where: string, model: Model, direction: Float64Array): void {

@@ -1,0 +1,75 @@
+/** eigenscope rank: the numerical rank of an operator, with its gap. */
+import { OptionError } from "../errors";
+import { numericalRank } from "../rank/numerical";
+import { type AnalysisArguments, analyse } from "./analysis";
+import type { Globals } from "./arguments";
+import { count, print, short, table } from "./output";
+import { printPairs } from "./pairs";
+
+interface RankArguments extends AnalysisArguments {
+  tol?: number;
+  relativeTo?: number;
+}
+
+export async function run(file: string, args: RankArguments, globals: Globals): Promise<number> {
+  // Ranks are of float64 unless one is asked for that cannot be had.
+  const precision = args.precision ?? "float64";
+  if (precision !== "float64")
+    throw new OptionError(
+      "--precision: expected float64 for a rank, got float32, whose rounding of about 1e-6 of the " +
+        "largest eigenvalue hides it",
+    );
+  return analyse("rank", file, { ...args, precision }, globals, async ({ operator }, call) => {
+    const { tol, relativeTo: scale } = args;
+    const found = await numericalRank(operator, { tol, scale, ...call });
+    const { magnitudes, products, seconds, ...json } = found;
+    const { rank, dim, smallestKept, largestDropped, gap, tolerance, formula, certain } = found;
+    return {
+      json,
+      products,
+      arrays: { magnitudes: { values: magnitudes } },
+      warnings: certain
+        ? []
+        : [
+            `the rank is not certain: the smallest |lambda| that counts, ${short(smallestKept)}, is ` +
+              "within 100 times the tolerance, where rounding and small eigenvalues look the same",
+          ],
+      human: () => {
+        printPairs([
+          ["rank", `${count(rank)} of ${count(dim)}`],
+          ["tolerance", `${short(tolerance)} = ${formula}`],
+          ["smallest |lambda| kept", rank > 0 ? short(smallestKept) : "none"],
+          ["largest |lambda| dropped", rank < dim ? short(largestDropped) : "none"],
+          ["gap between them", gapText(gap)],
+          ["certain", certain ? "yes" : "no"],
+        ]);
+        print();
+        const decades = countByDecade(magnitudes, magnitudes[0]!);
+        for (const line of table(["|lambda| / largest", "eigenvalues"], decades)) print(line);
+      },
+    };
+  });
+}
+
+function gapText(gap: number): string {
+  if (Number.isNaN(gap)) return "none";
+  if (gap === Number.POSITIVE_INFINITY) return "infinite: what is dropped is 0";
+  return `${short(gap)}, ${Math.log10(gap).toFixed(1)} decades`;
+}
+
+/** How many magnitudes lie in each decade; runs of empty ones and rounding are one row each. */
+function countByDecade(magnitudes: Float64Array, largest: number): [string, string][] {
+  const counts = new Map<number, number>();
+  let zeros = 0;
+  for (const value of magnitudes) {
+    if (value <= 1e-20 * largest || largest === 0) zeros++;
+    else {
+      const decade = Math.min(0, Math.ceil(Math.log10(value / largest)));
+      counts.set(decade, (counts.get(decade) ?? 0) + 1);
+    }
+  }
+  const rows = [...counts]
+    .sort(([a], [b]) => b - a)
+    .map(([decade, n]): [string, string] => [`1e${decade - 1} to 1e${decade}`, count(n)]);
+  return zeros > 0 ? [...rows, ["0", count(zeros)]] : rows;
+}
