@@ -21,10 +21,20 @@ constexpr double kMostGrowth = 4;  // of samples between looks
 }
 
 // A standard error from n samples is uncertain by the factor 1 +- 1 / sqrt(2 n), more where their
-// tails are long. Stopping at the first one that happens to be small enough would report errors
-// that are too small, so that a look counts only where the error is small enough with some to
-// spare.
+// tails are long, and stopping at the first that happens to be small enough picks those that are too
+// small. So a look counts only where the error is small enough with this factor to spare.
 double caution(int64_t samples) { return 1 + kCaution / std::sqrt(double(samples)); }
+
+// The stated error of plain means carries that factor too, where it decided when to stop: the mean
+// of positive skewed samples and its error are small together. Leave-one-out errors come with a
+// margin of their own.
+Estimate widened(const Estimate& estimate, double factor) {
+  Estimate wide = estimate;
+  wide.standardError *= factor;
+  wide.low = estimate.value - factor * (estimate.value - estimate.low);
+  wide.high = estimate.value + factor * (estimate.high - estimate.value);
+  return wide;
+}
 
 int64_t roundedUp(double samples) {
   return static_cast<int64_t>(std::ceil(samples / double(kBlock))) * kBlock;
@@ -85,15 +95,19 @@ SampledEstimate sampleUntil(const char* call, Sampler& sampler, const StopRule& 
   int64_t samples = counted ? most : std::min(most, shape.pilot);
   while (true) {
     sampler.grow(samples);
-    const Estimate estimate = sampler.estimate();
+    Estimate estimate = sampler.estimate();
+    const double factor = counted ? 1.0 : caution(samples);
+    double cautious = estimate.standardError * factor;
+    if (!shape.bends) estimate = widened(estimate, factor);
     finish(estimate, shape.method, sampler.samples());
     if (result.scale > 0 || estimate.standardError == 0)
       a.report(result.scale > 0 ? estimate.standardError / result.scale : 0.0);
     if (counted) return result;
-    const double relative = rule.tol * result.scale;
-    const double target = std::max(relative, rule.standardError);
-    if (estimate.standardError * caution(samples) <= target) return result;
-    const double asked = estimate.standardError * caution(samples) / target;
+    const double target = std::max(rule.tol * result.scale, rule.standardError);
+    // Rounding is no matter of luck.
+    if (sampler.exhausted()) cautious = estimate.standardError;
+    if (cautious <= target) return result;
+    const double asked = cautious / target;
     if (sampler.exhausted()) {
       result.converged = false;
       result.reason =
@@ -103,9 +117,9 @@ SampledEstimate sampleUntil(const char* call, Sampler& sampler, const StopRule& 
           (a.op().precision() == Precision::F32 ? "; use float64" : "");
       return result;
     }
-    const double factor = shape.bends ? std::min(2.0, std::max(1.25, asked))
+    const double growth = shape.bends ? std::min(2.0, std::max(1.25, asked))
                                       : std::min(kMostGrowth, kMargin * asked * asked);
-    int64_t next = roundedUp(std::max(double(samples + 1), double(samples) * factor));
+    int64_t next = roundedUp(std::max(double(samples + 1), double(samples) * growth));
     // As many products as unit vectors take, and they leave no error.
     const double foreseen = shape.bends ? double(next) : kMargin * asked * asked * double(samples);
     if ((foreseen - double(samples)) * double(cost) >= double(whole) && left() >= whole)

@@ -385,7 +385,7 @@ TEST_CASE("a trace near zero is measured against the Frobenius norm") {
 }
 
 TEST_CASE("stop rules: what is asked for is reached, or why it is not is said") {
-  const auto op = operatorWithSpectrum(powerLaw(2000, 0.5), Precision::F64);
+  const auto op = operatorWithSpectrum(powerLaw(1200, 0.5), Precision::F64);
   for (TraceMethod method : kMethods) {
     TraceOptions options;
     options.method = method;
@@ -405,18 +405,18 @@ TEST_CASE("stop rules: what is asked for is reached, or why it is not is said") 
     CHECK(mentions(poor.reason, "100 products (maxProducts) were not enough"));
     CHECK(poor.standardError > 0);
   }
-  std::vector<double> low(2000, 0.0);
+  std::vector<double> low(1200, 0.0);
   low[3] = 1;
   TraceOptions options;
   options.stop.tol = 1e-18;
   const SampledEstimate r = traceOf(*operatorWithSpectrum(low, Precision::F64), options);
   CHECK_FALSE(r.converged);
   CHECK(mentions(r.reason, "below the rounding of the operator"));
-  options.stop = {.tol = 1e-4, .memoryBudget = 2000 * 8 * 100};
+  options.stop = {.tol = 1e-4, .memoryBudget = 1200 * 8 * 100};
   const SampledEstimate tight = traceOf(*op, options);
   CHECK_FALSE(tight.converged);
   CHECK(mentions(tight.reason, "memory limit"));
-  options.stop.memoryBudget = 2000 * 8 * 10;
+  options.stop.memoryBudget = 1200 * 8 * 10;
   CHECK(mentions(messageOf(ErrorKind::MemoryBudget, [&] { traceOf(*op, options); }),
                  "use method hutchinson"));
 }
