@@ -22,8 +22,8 @@ constexpr double kMargin = 0.01;
 constexpr double kLeastWidth = 1e-3;
 // Moments of a spectrum inside the interval lie in [-1, 1].
 constexpr double kMostMoment = 1.001;
-constexpr double kWider = 1.5;
-constexpr int kMostWidenings = 8;
+constexpr double kWider = 2;
+constexpr int kMostWidenings = 16;
 
 void findInterval(ProductCounter& a, const MomentOptions& options, MomentResult& result) {
   const int64_t dim = a.op().dim();

@@ -13,7 +13,7 @@ namespace eigenscope {
 namespace {
 
 // What is left of a product this small relative to the longest product is rounding.
-constexpr double kBreakdown = 10;
+constexpr double kBreakdown = 32;
 constexpr int64_t kDefaultBytes = int64_t{1} << 30;
 
 }  // namespace

@@ -13,7 +13,7 @@ namespace {
 // Columns of random numbers of their own, see base/philox.h.
 constexpr uint64_t kProbeColumn = uint64_t{1} << 40;
 constexpr int64_t kMostLanes = 16;
-constexpr double kResolutionRoundings = 16;
+constexpr double kResolutionRoundings = 32;
 
 ProbeRule ruleOf(const Tridiagonal& t) {
   ProbeRule rule{t, {}, {}, {}};
