@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "base/error.h"
 #include "base/memory.h"
@@ -75,12 +76,15 @@ std::vector<Run> runsOf(const Problem& problem, const std::vector<int64_t>& tens
 
 }  // namespace
 
-std::vector<double> exactDiagonal(SampleRows& rows, Task& task) {
+namespace {
+
+// The diagonal of R^T R over all of `rows`.
+std::vector<double> squaresOf(SampleRows& rows, Task& task) {
   const int64_t dim = rows.dim();
-  std::vector<double> diagonal;
+  std::vector<double> squares;
   typed(rows, [&](auto zero) {
     using T = decltype(zero);
-    diagonal = rows.sum(
+    squares = rows.sum(
         dim,
         [dim](const SampleRows::Block& block, double* sums) {
           const T* row = block.as<T>();
@@ -92,6 +96,81 @@ std::vector<double> exactDiagonal(SampleRows& rows, Task& task) {
         },
         task);
   });
+  return squares;
+}
+
+// For the tensors whose rows are outer products a (x) d_k: sum over samples of a^2 (x) sum_k d_k^2,
+// each in its layout, by position in the options' tensors.
+std::map<int64_t, std::vector<double>> outerSquares(SampleRows& rows, Task& task) {
+  SampleRows factors(borrowed(rows), rows.options(), rows.kind(), true);
+  int64_t size = 0;
+  for (const OuterTensor& tensor : factors.outerTensors())
+    if (tensor.layout != OuterTensor::Layout::Other) size += tensor.left * tensor.right;
+  std::map<int64_t, std::vector<double>> found;
+  if (size == 0) return found;
+  const int64_t dim = factors.dim();
+  std::vector<double> sums;
+  typed(rows, [&](auto zero) {
+    using T = decltype(zero);
+    sums = factors.sum(
+        size,
+        [&](const SampleRows::Block& block, double* to) {
+          const T* row = block.as<T>();
+          std::vector<double> left, right;
+          for (const OuterTensor& tensor : factors.outerTensors()) {
+            if (tensor.layout != OuterTensor::Layout::Other) {
+              left.assign(row, row + tensor.left);
+              right.assign(static_cast<size_t>(tensor.right), 0.0);
+              for (int64_t k = 0; k < block.count; ++k)
+                for (int64_t j = 0; j < tensor.right; ++j) {
+                  const double x = row[k * dim + tensor.left + j];
+                  right[static_cast<size_t>(j)] += x * x;
+                }
+              for (double& x : left) x *= x;
+              const bool leftFirst = tensor.layout == OuterTensor::Layout::LeftRight;
+              const std::vector<double>& outer = leftFirst ? left : right;
+              const std::vector<double>& inner = leftFirst ? right : left;
+              for (double x : outer) {
+                for (size_t j = 0; j < inner.size(); ++j) to[j] += x * inner[j];
+                to += inner.size();
+              }
+            }
+            row += tensor.left + tensor.right;
+          }
+        },
+        task);
+  });
+  const double* from = sums.data();
+  for (const OuterTensor& tensor : factors.outerTensors()) {
+    if (tensor.layout == OuterTensor::Layout::Other) continue;
+    found[tensor.at].assign(from, from + tensor.left * tensor.right);
+    from += tensor.left * tensor.right;
+  }
+  return found;
+}
+
+}  // namespace
+
+std::vector<double> exactDiagonal(SampleRows& rows, Task& task) {
+  std::map<int64_t, std::vector<double>> parts = outerSquares(rows, task);
+  OperatorOptions options = rows.options();
+  options.tensors.clear();
+  const std::vector<int64_t>& all = rows.options().tensors;
+  for (size_t i = 0; i < all.size(); ++i)
+    if (!parts.count(static_cast<int64_t>(i))) options.tensors.push_back(all[i]);
+  std::vector<double> rest, diagonal;
+  if (!options.tensors.empty()) {
+    SampleRows others(borrowed(rows), options, rows.kind());
+    rest = squaresOf(others, task);
+  }
+  auto next = rest.begin();
+  for (size_t i = 0; i < all.size(); ++i) {
+    const int64_t size = rows.problem().parameters.at(all[i]).size;
+    const auto outer = parts.find(static_cast<int64_t>(i));
+    const auto from = outer != parts.end() ? outer->second.begin() : next;
+    diagonal.insert(diagonal.end(), from, from + size);
+    if (outer == parts.end()) next += size;
+  }
   for (double& d : diagonal) d *= rows.scale();
   return diagonal;
 }

@@ -221,31 +221,52 @@ std::optional<DrawOptions> drawsOf(const OperatorOptions& options, RowKind kind)
   return DrawOptions{options.draws, options.seed};
 }
 
-// The two factors of which `node` [k, ...] is the outer product, but for the order of its elements;
-// {kNone, kNone} where it is none. The second has the k rows.
-std::pair<Id, Id> outerFactors(const Graph& g, Id node, int64_t k) {
-  bool collected = false;
+// `node` [k, ...] as the outer product of two nodes, the second of which has the k rows.
+struct OuterNode {
+  Id left = kNone, right = kNone;
+  OuterTensor::Layout layout = OuterTensor::Layout::Other;
+};
+
+// The labels of an operand of a Dot that have more than one element, without that of the rows.
+std::string longLabels(std::string_view labels, const Shape& shape) {
+  std::string found;
+  for (size_t a = 0; a < labels.size(); ++a)
+    if (labels[a] != 'K' && shape[a] != 1) found += labels[a];
+  return found;
+}
+
+// left = kNone where it is none.
+OuterNode outerNode(const Graph& g, Id node, int64_t k) {
+  bool collected = false, permuted = false;
   while (g[node].op == Op::Reshape || g[node].op == Op::Permute || g[node].op == Op::Collect) {
-    const bool keepsRows =
-        g.shape(node)[0] == k && (g[node].op != Op::Permute || g[node].attr.ints[0] == 0);
-    if (!keepsRows) return {kNone, kNone};
+    const bool permutes = g[node].op == Op::Permute;
+    if (g.shape(node)[0] != k || (permutes && g[node].attr.ints[0] != 0)) return {};
+    permuted = permuted || permutes;
     collected = collected || g[node].op == Op::Collect;
     node = g[node].in[0];
   }
-  if (!collected || g[node].op != Op::Dot || g.shape(node)[0] != k) return {kNone, kNone};
-  const std::string& labels = g[node].attr.labels;
+  if (!collected || g[node].op != Op::Dot || g.shape(node)[0] != k) return {};
+  const std::string_view labels = g[node].attr.labels;
   const size_t comma = labels.find(','), arrow = labels.find("->");
-  const std::string operands[] = {labels.substr(0, comma),
-                                  labels.substr(comma + 1, arrow - comma - 1)};
-  if (labels[arrow + 2] != 'K') return {kNone, kNone};
-  const bool firstHasRows = operands[0].find('K') != std::string::npos;
-  if (firstHasRows == (operands[1].find('K') != std::string::npos)) return {kNone, kNone};
-  for (size_t a = 0; a < operands[0].size(); ++a) {
-    const bool shared = operands[1].find(operands[0][a]) != std::string::npos;
-    if (shared && g.shape(g[node].in[0])[a] != 1) return {kNone, kNone};
+  const std::string_view result = labels.substr(arrow + 2);
+  std::string_view left = labels.substr(0, comma),
+                   right = labels.substr(comma + 1, arrow - comma - 1);
+  Id leftNode = g[node].in[0], rightNode = g[node].in[1];
+  if (left.find('K') != std::string_view::npos) {
+    std::swap(left, right);
+    std::swap(leftNode, rightNode);
   }
-  return firstHasRows ? std::pair(g[node].in[1], g[node].in[0])
-                      : std::pair(g[node].in[0], g[node].in[1]);
+  if (result[0] != 'K' || left.find('K') != std::string_view::npos ||
+      right.find('K') == std::string_view::npos)
+    return {};
+  const std::string ofLeft = longLabels(left, g.shape(leftNode));
+  const std::string ofRight = longLabels(right, g.shape(rightNode));
+  if (ofLeft.find_first_of(ofRight) != std::string::npos) return {};
+  OuterNode outer{leftNode, rightNode, OuterTensor::Layout::Other};
+  const std::string all = longLabels(result, g.shape(node));
+  if (!permuted && all == ofLeft + ofRight) outer.layout = OuterTensor::Layout::LeftRight;
+  if (!permuted && all == ofRight + ofLeft) outer.layout = OuterTensor::Layout::RightLeft;
+  return outer;
 }
 
 }  // namespace
@@ -267,12 +288,12 @@ ProductGraph buildOuterRows(const Problem& problem, const TargetPlan& targets,
   if (found) found->clear();
   for (size_t i = 0; i < nodes.size(); ++i) {
     if (nodes[i] == kNone) continue;
-    const auto [left, right] = outerFactors(g, nodes[i], k);
+    const auto [left, right, layout] = outerNode(g, nodes[i], k);
     if (left == kNone || g[left].scope != Scope::Local || g[right].scope != Scope::Local) continue;
     const int64_t lefts = count(g.shape(left)), rights = count(g.shape(right)) / k;
     outputs.insert(outputs.end(), {left, right});
     sizes.insert(sizes.end(), {lefts, rights});
-    if (found) found->push_back({static_cast<int64_t>(i), lefts, rights});
+    if (found) found->push_back({static_cast<int64_t>(i), lefts, rights, layout});
   }
   ProductGraph product = parts.finish(std::move(outputs));
   product.sizes = std::move(sizes);

@@ -55,6 +55,8 @@ ProductGraph buildRows(const Problem& problem, const TargetPlan& targets,
 struct OuterTensor {
   int64_t at;
   int64_t left, right;  // lengths of the factors; `right` has the directions
+  // How the tensor's elements are laid out, row-major.
+  enum class Layout { LeftRight, RightLeft, Other } layout;
 };
 
 // The same for the tensors whose rows are outer products: outputs are pairs, the factor that all
