@@ -169,6 +169,8 @@ export {
   type RunOptions,
 } from "./operators";
 export {
+  type CountedRank,
+  type CountOptions,
   type NumericalRank,
   numericalRank,
   type OperatorRank,
@@ -183,7 +185,14 @@ export {
   type SystemOptions,
   solve,
 } from "./solve";
-export { Eigenpairs, type EigshOptions, eigsh } from "./spectra";
+export {
+  type EigenInterval,
+  Eigenpairs,
+  type EigshOptions,
+  eigsh,
+  type IntervalCount,
+  type MissedStatement,
+} from "./spectra";
 export {
   type BlockNumbers,
   type BlockParts,

@@ -219,6 +219,52 @@ describe("of eigenvalues", () => {
   });
 });
 
+describe("by counting", () => {
+  const count = { method: "count", seed: 2 } as const;
+
+  test("the interval holds the rank, of indefinite operators too, at any scale", async () => {
+    for (const c of [2 ** -40, 1, 2 ** 40]) {
+      const spectrum = Float64Array.from({ length: 400 }, (_, i) =>
+        i < 90 ? c * (i % 3 ? 1 : -1) * (0.3 + i / 100) : 0,
+      );
+      using A = linearOperator(400, (block) => block.map((x, i) => x * spectrum[i % 400]!));
+      const found = await numericalRank(A, count);
+      expect(found).toMatchObject({
+        source: "estimated",
+        dim: 400,
+        formula: "max |lambda| * 0.0001",
+      });
+      // Sign vectors see a diagonal matrix without sampling error.
+      expect(found.rank).toBeCloseTo(90, 4);
+      expect(found.interval[0]).toBeLessThanOrEqual(90 + 1e-6);
+      expect(found.interval[1]).toBeGreaterThanOrEqual(90 - 1e-6);
+    }
+  });
+
+  test("of a network: the exact rank lies within the stated interval", async () => {
+    const { model, data, options } = await problem(CASES[0]!);
+    using G = ggn(model, data, options);
+    const found = await numericalRank(G, count);
+    const exact = await numericalRank(G, { tol: 1e-4 });
+    expect(found.tolerance / exact.tolerance).toBeCloseTo(1, 6);
+    expect(found.interval[0]).toBeLessThanOrEqual(exact.rank);
+    expect(found.interval[1]).toBeGreaterThanOrEqual(exact.rank);
+    expect(found.interval[1] - found.interval[0]).toBeLessThan(60);
+    expect(found.lower).toBeLessThanOrEqual(found.rank);
+    expect(found.upper).toBeGreaterThanOrEqual(found.rank);
+  });
+
+  test("tolerances below rounding are refused", async () => {
+    const single = linearOperator(2, (block) => block, { dtype: "float32", name: "mine" });
+    await expect(numericalRank(single, { ...count, tol: 1e-6 })).rejects.toThrow(
+      "tol: expected at least 0.000010 for mine in float32, got 0.000001",
+    );
+    await expect(numericalRank(single, { ...count, k: 1 } as never)).rejects.toThrow(
+      'there is no option "k"',
+    );
+  });
+});
+
 test("wrong uses name what was expected", async () => {
   const single = linearOperator(2, (block) => block, { dtype: "float32", name: "mine" });
   await expect(numericalRank(single)).rejects.toThrow(
