@@ -52,6 +52,24 @@ export function interval(value: string): [number, number] {
   return [first, last];
 }
 
+/** A,B with ends that may be infinite. */
+export function countEnds(value: string): [number, number] {
+  const ends = value.split(",").map((part) => {
+    const infinite = /^\s*([+-]?)inf(inity)?\s*$/i.exec(part);
+    if (infinite) return infinite[1] === "-" ? -1 / 0 : 1 / 0;
+    return number(part);
+  });
+  if (ends.length !== 2 || !(ends[0]! <= ends[1]!))
+    throw new OptionError(`expected A,B with A <= B, such as 0.1,inf, got "${value}"`);
+  return ends as [number, number];
+}
+
+export function positive(value: string): number {
+  const result = number(value);
+  if (!(result > 0)) throw new OptionError(`expected a number above 0, got "${value}"`);
+  return result;
+}
+
 function numbers(value: string): number[] {
   return value.split(",").map(number);
 }

@@ -1,5 +1,5 @@
 /** The commands, one row each; what a command does is loaded when it runs. */
-import { interval, notNegative, oneOf, whole } from "./arguments";
+import { countEnds, interval, notNegative, oneOf, positive, whole } from "./arguments";
 import type { CommandRow } from "./main";
 
 const text = (value: string) => value;
@@ -63,6 +63,45 @@ export const COMMANDS: readonly CommandRow[] = [
       ["--vectors <file>", "where the eigenvectors go: .npy, (k, P)", text],
     ],
     load: () => require("./spectrum") as typeof import("./spectrum"),
+  },
+  {
+    name: "density",
+    summary: "how many eigenvalues lie where: density, counts and masses, with errors",
+    examples: [
+      "eigenscope density model.onnx --data val.npz --probes 16 --out density",
+      "eigenscope density model.onnx --data val.npz --operator ggn --axis log --count 1,inf \\\n" +
+        "    --count 0.01,1 --below 1e-6",
+    ],
+    groups: ["operator", "data", "loss", "model", "run", "out"],
+    options: [
+      ["--probes <n>", "random vectors (default 8)", whole(1)],
+      ["--steps <n>", "products a probe (default 64)", whole(1)],
+      [
+        "--method <m>",
+        "slq (default): Lanczos quadrature; kpm: kernel polynomials",
+        oneOf("slq", "kpm"),
+      ],
+      [
+        "--axis <a>",
+        "symlog (default), linear, or log for semi-definite operators",
+        oneOf("symlog", "linear", "log"),
+      ],
+      ["--count <a,b...>", "eigenvalues from a to b; inf and -inf are ends, too", countEnds],
+      ["--below <t...>", "share of eigenvalues with |lambda| <= t, and of their sum", notNegative],
+      [
+        "--kernel-width <x>",
+        "of the smoothing, as a share of the range (default: from gaps)",
+        positive,
+      ],
+      ["--threshold <x>", "where symlog turns linear (default 1e-4 of the largest)", positive],
+      ["--points <n>", "of the grid (default 1024)", whole(2)],
+      ["--probe-type <t>", "rademacher (default) or gaussian", oneOf("rademacher", "gaussian")],
+    ],
+    notes:
+      "Densities count eigenvalues, a unit of lambda or a decade. --out also gets nodes.npy and\n" +
+      "weights.npy (a row a probe), grid.npy, density.npy and its band, lower.npy and upper.npy.\n" +
+      "Bases take at most a quarter of --max-memory (default 1 GiB).",
+    load: () => require("./density") as typeof import("./density"),
   },
   {
     name: "solve",
@@ -223,6 +262,27 @@ export const COMMANDS: readonly CommandRow[] = [
       "With --out each block's factors are written: A of the inputs, B of the outputs, or bases and\n" +
       "eigenvalues; indices tell which parameters it is about.",
     load: () => require("./kfac") as typeof import("./kfac"),
+  },
+  {
+    name: "ntk",
+    summary: "the neural tangent kernel over the samples, or a dual matrix, and its spectrum",
+    examples: [
+      "eigenscope ntk model.onnx --data val.npz --samples 256 --precision float64",
+      "eigenscope ntk model.onnx --data val.npz --samples 256 --rows ggn --out kernel",
+    ],
+    groups: ["data", "loss", "model", "run", "out"],
+    options: [
+      [
+        "--rows <r>",
+        "jacobian (default): of the output; ggn, empirical: of these matrices",
+        oneOf("jacobian", "ggn", "empirical"),
+      ],
+      ["--k <n>", "eigenvalues shown (default 10)", whole(1)],
+    ],
+    notes:
+      "The kernel has a row for each sample and output, and takes 16 bytes times their number\n" +
+      "squared: choose --samples.",
+    load: () => require("./ntk") as typeof import("./ntk"),
   },
   {
     name: "verify",
