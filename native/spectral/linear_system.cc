@@ -72,13 +72,14 @@ void Column::measure() {
   residual = estimate_ = lengthOfB_ > 0 ? length(r) / lengthOfB_ : 0.0;
 }
 
-bool Column::judge(double error) {
+bool Column::judge(double error, bool good) {
   const bool gained = least_ < 0 || error <= gain * least_;
   stalls_ = gained ? 0 : stalls_ + 1;
-  if (residual <= terms_.tol || error <= terms_.tol) return finish(Ending::Converged);
+  if (good) return finish(Ending::Converged);
   if (least_ < 0 || error < least_) {
     least_ = error;
     leastResidual_ = residual;
+    leastOptimality_ = optimality;
     best_ = x;
   }
   if (!hindered_.empty() && !gained) return finish(Ending::Hindered);
@@ -94,7 +95,7 @@ bool Column::finish(Ending how) {
   if (how != Ending::Converged) {
     x = std::move(best_);
     residual = leastResidual_;
-    if (optimality >= 0) optimality = least_;
+    optimality = leastOptimality_;
   }
   estimate_ = residual;
   return true;

@@ -111,10 +111,10 @@ class Column {
   // r = b less the product that `fresh` gave; `residual` is its length relative to b.
   void measure();
 
-  // After `measure`. True when this is done: `error`, by default the residual, is within tol or
-  // falls no further, the method is hindered, or the products are used up.
-  bool judge(double error);
-  bool judge() { return judge(residual); }
+  // After `measure`. True when this is done: it is `good`, or `error` falls no further, the method
+  // is hindered, or the products are used up.
+  bool judge(double error, bool good);
+  bool judge() { return judge(residual, residual <= terms_.tol); }
 
   // The error falls no further when `patience` times in a row it was above `gain` times the least
   // so far.
@@ -151,7 +151,7 @@ class Column {
   Precision precision_;
   std::vector<double> b_, y_, best_;
   double unit_ = 1, lengthOfB_ = 0, norm_ = 0;
-  double estimate_ = 1, least_ = -1, leastResidual_ = -1;
+  double estimate_ = 1, least_ = -1, leastResidual_ = -1, leastOptimality_ = -1;
   int64_t stalls_ = 0;
   bool started_ = false, stopping_ = false;
   std::string hindered_;

@@ -43,7 +43,11 @@ Iteration leastSquares(Column& c) {
       gradient = length(v);
       c.optimality = c.norm() > 0 ? gradient / (std::hypot(c.norm(), ridge) * beta) : 0.0;
     }
-    if (c.judge(c.optimality >= 0 ? c.optimality : c.residual)) break;
+    // The length of the gradient falls from step to step; its ratio to the residual need not.
+    const bool measured = c.optimality >= 0;
+    if (c.judge(c.residual * (measured ? c.optimality : 1.0),
+                c.residual <= c.terms().tol || (measured && c.optimality <= c.terms().tol)))
+      break;
     if (c.preconditioned()) {
       next = v;
       co_await c.precondition(next, v);
@@ -123,7 +127,7 @@ Iteration leastSquares(Column& c) {
           c.preconditioned()
               ? 0.5 * firstGradient * std::min(1.0, c.terms().tol / c.optimality)
               : wide * std::max(0.5 * c.terms().tol * residual,
-                                0.1 * c.rounding() * (residual + wide * length(c.x)));
+                                1e-3 * c.rounding() * (residual + wide * length(c.x)));
       if (gradient <= enough) break;
       if (alpha <= c.rounding() * wide || beta <= c.rounding() * wide) break;
     }
