@@ -287,6 +287,14 @@ export interface NativeEigshOptions {
   oversample: number;
   basisSize: number;
   memoryBudget: number;
+  start: Vectors | undefined;
+  deflate: Vectors | undefined;
+  preconditioner: NativeOperator | undefined;
+  sigma: number;
+  low: number;
+  high: number;
+  checkpoint: string;
+  resume: string;
   /** Eigenvectors go here: k * dim numbers of the operator's dtype. */
   vectors: Vectors;
 }
@@ -294,6 +302,16 @@ export interface NativeEigshOptions {
 export interface NativeEigshResult {
   values: Float64Array;
   residuals: Float64Array;
+  low: Float64Array;
+  high: Float64Array;
+  bounds: ("residual" | "gap" | "cluster")[];
+  missedProbability: number;
+  missedHow: string;
+  countExact: boolean;
+  countEstimate: number;
+  countError: number;
+  countProbes: number;
+  coupling: number;
   converged: boolean;
   reason: string;
   method: string;
@@ -459,7 +477,13 @@ export interface NativeCalls {
   /** order x order for order = samples * perSample. */
   gram: [
     { rows: RowKind; memory: number },
-    { matrix: Float64Array; samples: number; perSample: number; scale: number },
+    {
+      matrix: Float64Array;
+      values: Float64Array;
+      samples: number;
+      perSample: number;
+      scale: number;
+    },
   ];
   rowsShape: [
     { rows: RowKind },
