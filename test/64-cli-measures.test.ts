@@ -123,6 +123,17 @@ describe("rank", () => {
     expect(json("rank", ...small, "--relative-to", "1e30").rank).toBe(0);
   });
 
+  test("by counting, with an interval", () => {
+    const args = ["--params", "net.4.*", "--operator", "ggn"];
+    const whole = json("rank", ...subject("mlp_relu"), ...args, "--tol", "1e-4").rank;
+    const found = json("rank", ...subject("mlp_relu"), ...args, "--count", "--probes", "8");
+    expect(found).toMatchObject({ source: "estimated", dim: 650, products: 512 });
+    expect(found.interval[0]).toBeLessThanOrEqual(whole);
+    expect(found.interval[1]).toBeGreaterThanOrEqual(whole);
+    const { out } = cli("rank", ...small, "--count");
+    expect(out).toMatch(/^bounds of the quadrature +[\d.]+ to [\d.]+$/m);
+  });
+
   test("float32 is refused", () => {
     const { status, err } = cli("rank", ...small, "--precision", "float32");
     expect(status).toBe(2);
@@ -208,6 +219,11 @@ test.each([
   [["landscape", ...small, "--points", "1"], "--points: expected a whole number of at least 2"],
   [["anisotropy", ...small, "--exact", "--estimate"], "expected one of them, got both"],
   [["anisotropy", ...small, "--by", "row"], "--by: expected one of tensor, layer, unit, class"],
+  [["rank", ...small, "--probes", "4"], "--probes: expected it with --count only"],
+  [
+    ["rank", ...small, "--count", "--relative-to", "1"],
+    "--relative-to: expected it without --count",
+  ],
   [["rank", ...small, "--tol", "-1"], "--tol: expected a number of at least 0"],
 ])("%p is refused", (args, text) => {
   const { status, err } = cli(...args);

@@ -1,5 +1,5 @@
 /** The commands, one row each; what a command does is loaded when it runs. */
-import { countEnds, interval, notNegative, oneOf, positive, whole } from "./arguments";
+import { countEnds, interval, notNegative, number, oneOf, positive, whole } from "./arguments";
 import type { CommandRow } from "./main";
 
 const text = (value: string) => value;
@@ -29,13 +29,15 @@ export const COMMANDS: readonly CommandRow[] = [
   },
   {
     name: "spectrum",
-    summary: "eigenvalues at an end of an operator's spectrum, with residuals",
+    summary: "eigenvalues of an operator, at an end of its spectrum or inside, with error bounds",
     examples: [
       "eigenscope spectrum model.onnx --data val.npz --loss cross-entropy --operator ggn --k 20",
       "eigenscope spectrum model.onnx --inputs images.idx3-ubyte --targets labels.idx1-ubyte \\\n" +
         "    --scale 1/255 --k 10 --which LA --precision float64 --vectors top.npy",
+      "eigenscope spectrum later.onnx --data val.npz --k 10 --start top.npy --checkpoint state.bin",
+      "eigenscope spectrum model.onnx --data val.npz --interval 0.5,2 --out inside",
     ],
-    groups: ["operator", "data", "loss", "model", "run"],
+    groups: ["operator", "data", "loss", "model", "run", "out"],
     options: [
       ["--k <n>", "how many (default 10)", whole(1)],
       [
@@ -50,14 +52,20 @@ export const COMMANDS: readonly CommandRow[] = [
       ],
       [
         "--method <m>",
-        "lanczos (default), krylov, subspace, nystrom",
-        oneOf("lanczos", "krylov", "subspace", "nystrom"),
+        "lanczos (default), krylov, subspace, nystrom, lobpcg, two-sketch",
+        oneOf("lanczos", "krylov", "subspace", "nystrom", "lobpcg", "two-sketch"),
       ],
       [
         "--max-products <n>",
         "give up after so many (default 1000 + 50 k + 2 min(dim, 2000))",
         whole(1),
       ],
+      ["--sigma <x>", "the eigenvalues nearest to x, in place of --which", number],
+      ["--interval <a,b>", "all eigenvalues from a to b, at most --k (default 50)", interval],
+      ["--start <file>", "vectors to begin with: .npy, (M, P), such as --vectors wrote", text],
+      ["--deflate <file>", "vectors that the result is orthogonal to: .npy, (M, P)", text],
+      ["--checkpoint <file>", "keeps the state of a long solve, to go on from with --resume", text],
+      ["--resume <file>", "goes on from a state of the same solve", text],
       ["--block-size <n>", "vectors a product (default by method)", whole(1)],
       ["--trace <n>", "also estimate the trace, with n random products", whole(2)],
       ["--vectors <file>", "where the eigenvectors go: .npy, (k, P)", text],
@@ -187,10 +195,13 @@ export const COMMANDS: readonly CommandRow[] = [
         "what --tol is relative to (default: the largest |lambda|)",
         notNegative,
       ],
+      ["--count", "estimate how many are above --tol (default 1e-4), from random products"],
+      ["--probes <n>", "--count: random vectors (default 16)", whole(1)],
+      ["--steps <n>", "--count: products a vector (default 64)", whole(1)],
     ],
     notes:
       "Needs all eigenvalues, and so P products and P^2 numbers of memory; choose some tensors by\n" +
-      "--params otherwise. Computes in float64, and refuses float32, whose rounding hides ranks.",
+      "--params otherwise, or --count. In float64; float32 is refused, as its rounding hides ranks.",
     load: () => require("./rank") as typeof import("./rank"),
   },
   {

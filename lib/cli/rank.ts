@@ -1,7 +1,7 @@
 /** eigenscope rank: the numerical rank of an operator, with its gap. */
 import { OptionError } from "../errors";
-import { numericalRank } from "../rank/numerical";
-import { type AnalysisArguments, analyse } from "./analysis";
+import { type CountedRank, numericalRank } from "../rank/numerical";
+import { type AnalysisArguments, analyse, type Findings } from "./analysis";
 import type { Globals } from "./arguments";
 import { count, print, short, table } from "./output";
 import { printPairs } from "./pairs";
@@ -9,6 +9,9 @@ import { printPairs } from "./pairs";
 interface RankArguments extends AnalysisArguments {
   tol?: number;
   relativeTo?: number;
+  count?: boolean;
+  probes?: number;
+  steps?: number;
 }
 
 export async function run(file: string, args: RankArguments, globals: Globals): Promise<number> {
@@ -19,8 +22,20 @@ export async function run(file: string, args: RankArguments, globals: Globals): 
       "--precision: expected float64 for a rank, got float32, whose rounding of about 1e-6 of the " +
         "largest eigenvalue hides it",
     );
+  const belongs = args.count ? ["relativeTo"] : ["probes", "steps"];
+  for (const name of belongs)
+    if (args[name as "probes"] !== undefined)
+      throw new OptionError(
+        args.count
+          ? "--relative-to: expected it without --count, which takes the largest |lambda|"
+          : `--${name}: expected it with --count only`,
+      );
   return analyse("rank", file, { ...args, precision }, globals, async ({ operator }, call) => {
-    const { tol, relativeTo: scale } = args;
+    const { tol, relativeTo: scale, probes, steps, seed } = args;
+    if (args.count)
+      return counted(
+        await numericalRank(operator, { method: "count", tol, probes, steps, seed, ...call }),
+      );
     const found = await numericalRank(operator, { tol, scale, ...call });
     const { magnitudes, products, seconds, ...json } = found;
     const { rank, dim, smallestKept, largestDropped, gap, tolerance, formula, certain } = found;
@@ -49,6 +64,25 @@ export async function run(file: string, args: RankArguments, globals: Globals): 
       },
     };
   });
+}
+
+function counted(found: CountedRank): Findings {
+  const { products, warnings, seconds: _, ...json } = found;
+  const { rank, lower, upper, sampling, interval, dim, tolerance, formula } = found;
+  const ends = ([low, high]: [number, number]) => `${low.toFixed(1)} to ${high.toFixed(1)}`;
+  return {
+    json,
+    products,
+    warnings,
+    human: () =>
+      printPairs([
+        ["eigenvalues above", `${short(tolerance)} = ${formula}`],
+        ["estimate", `${rank.toFixed(1)} of ${count(dim)}`],
+        ["bounds of the quadrature", ends([lower, upper])],
+        ["sampling, 95 %", `+- ${sampling.toFixed(1)}`],
+        ["both", ends(interval)],
+      ]),
+  };
 }
 
 function gapText(gap: number): string {
