@@ -177,6 +177,8 @@ export interface GramOptions extends OperatorOptions, CallOptions {
 export interface Gram {
   /** order x order, row-major, symmetric. Row n * perSample + i is row i of sample n. */
   readonly matrix: Float64Array;
+  /** Its eigenvalues, largest first. */
+  readonly values: Float64Array;
   readonly order: number;
   readonly samples: number;
   /** Rows of a sample: its outputs, or 1. */
@@ -194,9 +196,9 @@ export async function ntk(model: Model, data: DataSet, options: GramOptions = {}
   const { rows = "jacobian", signal, onProgress, ...rest } = options;
   checkOptions("ntk", { rows }, { rows: check.oneOf("jacobian", "ggn", "empirical") });
   using holder = jacobianHolder("ntk", model, data, rest);
-  const { matrix, samples, perSample } = await run(
+  const { matrix, values, samples, perSample } = await run(
     (report) => holder.native.call("gram", { rows, memory: rest.maxMemory ?? 0 }, report),
     { signal, onProgress },
   );
-  return { matrix, order: samples * perSample, samples, perSample };
+  return { matrix, values, order: samples * perSample, samples, perSample };
 }

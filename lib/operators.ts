@@ -179,14 +179,14 @@ export function ggn(model: Model, data: DataSet, options?: OperatorOptions): Lin
   return curvature("ggn", "ggn", model, data, checked);
 }
 
-/** @internal An operator that stands for the network itself: what asks for its Jacobian. */
+/** @internal An operator that stands for network, data and loss: what asks for the Jacobian. */
 export function jacobianHolder(
   where: string,
   model: Model,
   data: DataSet,
   options: OperatorOptions,
 ): LinearOperator {
-  return curvature(where, "ggn", model, data, checkOptions(where, options, OPERATOR_OPTIONS));
+  return curvature(where, "hessian", model, data, checkOptions(where, options, OPERATOR_OPTIONS));
 }
 
 /**

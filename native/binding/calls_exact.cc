@@ -5,6 +5,7 @@
 
 #include "binding/calls.h"
 #include "curvature/exact.h"
+#include "linalg/lapack.h"
 #include "spectral/compose.h"
 #include "spectral/exact_spectrum.h"
 
@@ -84,7 +85,7 @@ Work exactDiagonalCall(CallInputs& inputs) {
   };
 }
 
-// {rows: a kind, memory}: the Gram matrix of the samples' rows.
+// {rows: a kind, memory}: the Gram matrix of the samples' rows, and its eigenvalues.
 Work gramCall(CallInputs& inputs) {
   const Options& given = inputs.options();
   const auto kind = oneOf<RowKind>(given, "rows", kRowKinds, "jacobian");
@@ -92,7 +93,13 @@ Work gramCall(CallInputs& inputs) {
   const CurvaturePtr leaf = requireCurvature(inputs, "the Gram matrix");
   return [=](Task& task) {
     const auto rows = leaf->rows(kind);
-    return Fields{{"matrix", gramMatrix(*rows, memory, task)},
+    std::vector<double> matrix = gramMatrix(*rows, memory, task);
+    const int64_t order = rows->count();
+    std::vector<double> work = matrix;
+    std::vector<double> values = symmetricEigenvalues(order, work.data(), order);
+    std::reverse(values.begin(), values.end());
+    return Fields{{"matrix", std::move(matrix)},
+                  {"values", std::move(values)},
                   {"samples", rows->samples()},
                   {"perSample", rows->perSample()},
                   {"scale", rows->scale()}};
