@@ -135,7 +135,7 @@ export async function analyse(
 }
 
 /** Makes the folder of --out early, before hours of work. */
-async function prepareFolder(folder: string | undefined): Promise<void> {
+export async function prepareFolder(folder: string | undefined): Promise<void> {
   if (folder === undefined) return;
   try {
     await mkdir(folder, { recursive: true });
@@ -148,7 +148,8 @@ async function prepareFolder(folder: string | undefined): Promise<void> {
   }
 }
 
-async function writeArtefacts(
+/** Writes result.json, arrays and files. */
+export async function writeArtefacts(
   folder: string,
   document: object,
   { arrays = {}, files = {} }: Findings,
