@@ -220,3 +220,15 @@ export {
   tensorShares,
   type VectorShare,
 } from "./subspaces/subspaces";
+export {
+  type Diagonal,
+  type DiagonalOptions,
+  diagonal,
+  frobeniusNorm,
+  type NormOptions,
+  type SampledNumber,
+  type SamplingOptions,
+  schattenNorm,
+  type TraceOptions,
+  trace,
+} from "./trace";

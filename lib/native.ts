@@ -455,6 +455,31 @@ export interface NativeKfacOptions extends NativeRunOptions {
   seed?: number | bigint | undefined;
 }
 
+/** Numbers that are sampled: see native/spectral/sampling.h. */
+export interface NativeSampledOptions {
+  tol: number;
+  standardError: number;
+  products: number;
+  maxProducts: number;
+  memoryBudget: number;
+  seed: number | bigint;
+  blockSize: number;
+}
+
+export interface NativeSampled {
+  value: number;
+  standardError: number;
+  low: number;
+  high: number;
+  converged: boolean;
+  reason: string;
+  method: string;
+  products: number;
+  samples: number;
+  scale: number;
+  warnings: string[];
+}
+
 /** Computations on operators: options and result of each, as in native/binding/calls.cc. */
 export interface NativeCalls {
   eigsh: [NativeEigshOptions, NativeEigshResult];
@@ -473,6 +498,22 @@ export interface NativeCalls {
       warnings: string[];
     },
   ];
+  trace: [
+    NativeSampledOptions & {
+      method: string;
+      probes: string;
+      values?: Float64Array;
+      /** values.length x dim numbers of the operator's dtype. */
+      vectors?: Vectors;
+    },
+    NativeSampled,
+  ];
+  /** dim numbers go into `diagonal` and `errors`. */
+  diagonal: [
+    NativeSampledOptions & { method: string; diagonal: Float64Array; errors: Float64Array },
+    NativeSampled,
+  ];
+  evenNorm: [NativeSampledOptions & { method: string; power: number }, NativeSampled];
   exactDiagonal: [object, { diagonal: Float64Array; rows: number }];
   /** order x order for order = samples * perSample. */
   gram: [
@@ -495,6 +536,8 @@ export interface NativeCalls {
     { samples: number; perSample: number; scale: number },
   ];
   jacobian: [{ in: Vectors; out: Vectors; count: number; transposed: boolean }, object];
+  /** The loss at the parameters plus `direction`, all of the model's. */
+  risk: [{ direction: Float64Array }, { loss: number }];
   /** The blocks' coordinates one after the other, and the matrices likewise. */
   blockDiagonal: [
     { indices: number[]; sizes: number[]; memory: number },

@@ -1,8 +1,26 @@
 /** The commands, one row each; what a command does is loaded when it runs. */
-import { countEnds, interval, notNegative, number, oneOf, positive, whole } from "./arguments";
+import {
+  countEnds,
+  interval,
+  notNegative,
+  number,
+  type OptionRow,
+  oneOf,
+  positive,
+  whole,
+} from "./arguments";
 import type { CommandRow } from "./main";
 
 const text = (value: string) => value;
+
+/** When sampling ends. */
+const SAMPLING: readonly OptionRow[] = [
+  ["--tol <x>", "relative standard error to reach (trace: 0.01 by default)", notNegative],
+  ["--standard-error <x>", "absolute standard error to reach", notNegative],
+  ["--products <n>", "spend so many products instead, whatever the error", whole(1)],
+  ["--max-products <n>", "give up after so many (default 1000)", whole(1)],
+  ["--block-size <n>", "vectors a product (default 16)", whole(1)],
+];
 
 export const COMMANDS: readonly CommandRow[] = [
   {
@@ -110,6 +128,48 @@ export const COMMANDS: readonly CommandRow[] = [
       "weights.npy (a row a probe), grid.npy, density.npy and its band, lower.npy and upper.npy.\n" +
       "Bases take at most a quarter of --max-memory (default 1 GiB).",
     load: () => require("./density") as typeof import("./density"),
+  },
+  {
+    name: "trace",
+    summary: "the trace of an operator, with a standard error and a 95 % interval",
+    examples: [
+      "eigenscope trace model.onnx --data val.npz --operator ggn --method xnystrace --tol 0.01",
+      "eigenscope trace model.onnx --data val.npz --method hutchinson --products 200",
+    ],
+    groups: ["operator", "data", "loss", "model", "run", "out"],
+    options: [
+      [
+        "--method <m>",
+        "xtrace (default), hutchinson, hutch++, xnystrace (ggn, fisher), exact, samples (ggn, fisher)",
+        oneOf("xtrace", "hutchinson", "hutch++", "xnystrace", "exact", "samples"),
+      ],
+      ...SAMPLING,
+    ],
+    notes:
+      "--tol is relative to the larger of |trace| and the Frobenius norm. samples is exact, from\n" +
+      "backward passes of single samples. Exit code 4 when the error asked for was not reached.",
+    load: () => require("./trace") as typeof import("./trace"),
+  },
+  {
+    name: "diagonal",
+    summary: "the diagonal of an operator, with a standard error for each entry",
+    examples: [
+      "eigenscope diagonal model.onnx --data val.npz --operator hessian --products 256 --out diag",
+      "eigenscope diagonal model.onnx --data val.npz --operator ggn --method samples --out diag",
+    ],
+    groups: ["operator", "data", "loss", "model", "run", "out"],
+    options: [
+      [
+        "--method <m>",
+        "xdiag (default), hutchinson, exact, samples (ggn, fisher)",
+        oneOf("xdiag", "hutchinson", "exact", "samples"),
+      ],
+      ...SAMPLING,
+    ],
+    notes:
+      "Without --tol, --standard-error and --products: 128 products. --tol is relative to the\n" +
+      "norm of the diagonal. Writes diagonal.npy and standard-error.npy in the folder of --out.",
+    load: () => require("./diagonal") as typeof import("./diagonal"),
   },
   {
     name: "solve",

@@ -19,7 +19,7 @@ import {
   warn,
 } from "./output";
 import { checkWritable, makeOperator, openData, openModel } from "./subject";
-import { estimateTrace, type TraceEstimate } from "./trace";
+import { type SpectrumTrace, traceBeside } from "./trace";
 import { readVectors } from "./vectors";
 
 interface SpectrumArguments extends SubjectArguments {
@@ -156,11 +156,13 @@ export async function run(
     }
     return top.converged ? 0 : 4;
 
-    async function traceOf(): Promise<TraceEstimate | undefined> {
-      if (top.values.length === P)
-        return { value: top.values.reduce((sum, x) => sum + x, 0), standardError: 0, products: 0 };
+    async function traceOf(): Promise<SpectrumTrace | undefined> {
+      if (top.values.length === P) {
+        const value = top.values.reduce((sum, x) => sum + x, 0);
+        return { value, standardError: 0, interval: [value, value], products: 0 };
+      }
       if (args.trace === undefined) return undefined;
-      return estimateTrace(operator, top, args.trace, args.seed ?? 0n, { signal });
+      return traceBeside(operator, top, args.trace, args.seed ?? 0n, { signal });
     }
   } finally {
     line.end();
@@ -204,7 +206,7 @@ async function vectorsOf(
   return data;
 }
 
-function printTrace({ value, standardError, products }: TraceEstimate): void {
+function printTrace({ value, standardError, products }: SpectrumTrace): void {
   print(
     products === 0
       ? `trace ${short(value)}: all eigenvalues are known`

@@ -1,60 +1,96 @@
-/** The trace of an operator from random products, where eigenpairs are known already. */
+/** eigenscope trace: the trace of an operator, with an interval that holds it. */
 import type { CallOptions } from "../call";
-import { type LinearOperator, vectors } from "../linear-operator";
+import type { LinearOperator } from "../linear-operator";
 import type { Eigenpairs } from "../spectra";
-import { Random } from "./random";
+import { type SampledNumber, type TraceOptions, trace } from "../trace";
+import { type AnalysisArguments, analyse } from "./analysis";
+import type { Globals } from "./arguments";
+import { count, short } from "./output";
+import { printPairs } from "./pairs";
 
-export interface TraceEstimate {
+/** Options of commands that sample. */
+export interface SamplingArguments extends AnalysisArguments {
+  tol?: number;
+  standardError?: number;
+  products?: number;
+  maxProducts?: number;
+  blockSize?: number;
+}
+
+interface TraceArguments extends SamplingArguments {
+  method?: NonNullable<TraceOptions["method"]>;
+}
+
+export function samplingOf(args: SamplingArguments) {
+  const { tol, standardError, products, maxProducts, blockSize, seed } = args;
+  // The rest is for the operator's own products.
+  const maxMemory = args.maxMemory && Math.floor(args.maxMemory / 4);
+  return { tol, standardError, products, maxProducts, blockSize, seed, maxMemory };
+}
+
+export async function run(file: string, args: TraceArguments, globals: Globals): Promise<number> {
+  return analyse("trace", file, args, globals, async ({ operator }, call) => {
+    const { method } = args;
+    const options = method === "samples" ? givenOnly(samplingOf(args)) : samplingOf(args);
+    const found = await trace(operator, { ...options, method, ...call });
+    const { products, seconds, warnings, reason, ...json } = found;
+    return {
+      json,
+      products,
+      warnings,
+      notConverged: found.converged ? undefined : reason,
+      human: () => printPairs([["trace", short(found.value)], ...errorRows(found)]),
+    };
+  });
+}
+
+/** Without what a seed or a memory limit of every command brings along. */
+export function givenOnly<T extends { seed?: unknown; maxMemory?: unknown }>(options: T): T {
+  return { ...options, seed: undefined, maxMemory: undefined };
+}
+
+/** What is known of the error of a number. */
+export function errorRows(found: SampledNumber): [string, string][] {
+  const { value, standardError, interval, method, samples, scale } = found;
+  if (method === "samples") return [["method", EXACT.samples]];
+  const unit = scale > Math.abs(value) * (1 + 1e-9) ? "the Frobenius norm" : "it";
+  const relative = scale === 0 ? "" : `, ${percent(standardError / scale)} of ${unit}`;
+  return [
+    ["standard error", `${standardError.toPrecision(2)}${relative}`],
+    ["95 % interval", `${short(interval[0])} to ${short(interval[1])}`],
+    ["method", method === "exact" ? EXACT.exact : `${method} with ${count(samples)} samples`],
+  ];
+}
+
+export const EXACT = {
+  exact: "exact, from unit vectors",
+  samples: "exact, from rows of single samples",
+} as const;
+
+export function percent(share: number): string {
+  const value = 100 * share;
+  return `${Math.abs(value) >= 1e-3 || value === 0 ? Number(value.toPrecision(2)) : value.toExponential(0)} %`;
+}
+
+/** As `spectrum` prints and writes it. */
+export interface SpectrumTrace {
   value: number;
   /** One standard deviation of the value. */
   standardError: number;
+  interval: readonly [number, number];
   products: number;
 }
 
-/**
- * The known eigenvalues plus Hutchinson's estimate (1990) of what is left: the mean of z^T A z over
- * random signs z made orthogonal to the known eigenvectors. Costs `probes` products.
- */
-export async function estimateTrace(
+/** The known eigenvalues plus Hutchinson's estimate of what is left; costs `probes` products. */
+export async function traceBeside(
   operator: LinearOperator,
-  known: Eigenpairs,
+  top: Eigenpairs,
   probes: number,
   seed: bigint,
   options: CallOptions,
-): Promise<TraceEstimate> {
-  const { dim, dtype } = operator;
-  const random = new Random(seed);
-  const samples: number[] = [];
-  const width = Math.max(1, Math.min(probes, 8, Math.floor(2 ** 27 / dim)));
-  while (samples.length < probes) {
-    const count = Math.min(width, probes - samples.length);
-    const block = vectors(dtype, count * dim);
-    for (let j = 0; j < count; j++) {
-      const z = block.subarray(j * dim, (j + 1) * dim);
-      for (let i = 0; i < dim; i++) z[i] = random.sign();
-      deflate(z, known);
-    }
-    const product = await operator.apply(block, options);
-    for (let j = 0; j < count; j++) {
-      let quadratic = 0;
-      for (let i = j * dim; i < (j + 1) * dim; i++) quadratic += block[i]! * product[i]!;
-      samples.push(quadratic);
-    }
-  }
-  const mean = samples.reduce((sum, x) => sum + x, 0) / probes;
-  const variance = samples.reduce((sum, x) => sum + (x - mean) ** 2, 0) / (probes - 1);
-  return {
-    value: known.values.reduce((sum, value) => sum + value, mean),
-    standardError: Math.sqrt(variance / probes),
-    products: probes,
-  };
-}
-
-function deflate(z: Float32Array | Float64Array, known: Eigenpairs): void {
-  for (let k = 0; k < known.values.length; k++) {
-    const v = known.vector(k);
-    let inner = 0;
-    for (let i = 0; i < z.length; i++) inner += v[i]! * z[i]!;
-    for (let i = 0; i < z.length; i++) z[i]! -= inner * v[i]!;
-  }
+): Promise<SpectrumTrace> {
+  const known = top.values.length > 0 ? top : undefined;
+  const given = { method: "hutchinson", products: probes, known, seed, ...options } as const;
+  const { value, standardError, interval, products } = await trace(operator, given);
+  return { value, standardError, interval, products };
 }

@@ -1,0 +1,355 @@
+/** Traces, diagonals and norms of operators from random products, each with a measured error. */
+import { CALL_OPTIONS, type CallOptions, run } from "./call";
+import { OptionError } from "./errors";
+import { exactDiagonal, requireOperator } from "./exact";
+import type { LinearOperator } from "./linear-operator";
+import type { NativeCall, NativeSampled, NativeSampledOptions, Vectors } from "./native";
+import { type Check, check, checkOptions, describe } from "./options";
+import { eigsh } from "./spectra";
+
+/** When sampling ends. */
+export interface SamplingOptions extends CallOptions {
+  /** Standard error to reach, relative to `scale` of the result. */
+  tol?: number | undefined;
+  /** Standard error to reach, absolute. With tol as well: the larger of the two. */
+  standardError?: number | undefined;
+  /** Products with single vectors to spend, whatever the error; neither tol nor standardError then. */
+  products?: number | undefined;
+  /** The most to spend on reaching tol or standardError. Default 1000. */
+  maxProducts?: number | undefined;
+  /** Of the random vectors, with the parameter's index. Default 0. */
+  seed?: number | bigint | undefined;
+  /** Vectors a product. Default 16. */
+  blockSize?: number | undefined;
+  /** Bytes for the vectors that a method keeps. Default: no limit. */
+  maxMemory?: number | undefined;
+}
+
+const SAMPLING_OPTIONS: { [K in keyof Required<SamplingOptions>]: Check } = {
+  ...CALL_OPTIONS,
+  tol: check.notNegative,
+  standardError: check.notNegative,
+  products: check.positiveInteger,
+  maxProducts: check.positiveInteger,
+  seed: check.seed,
+  blockSize: check.positiveInteger,
+  maxMemory: check.positiveInteger,
+};
+
+/** A number estimated from random products. */
+export interface SampledNumber {
+  readonly value: number;
+  /** One standard deviation of the value, rounding included. */
+  readonly standardError: number;
+  /** Holds the truth with probability 0.95. Need not be symmetric about the value. */
+  readonly interval: readonly [low: number, high: number];
+  /** Whether the requested error was reached, or none was requested. */
+  readonly converged: boolean;
+  /** Why not; "" when converged. */
+  readonly reason: string;
+  /** What ran; "exact" where unit vectors cost no more. */
+  readonly method: string;
+  /** Products with single vectors that were used. */
+  readonly products: number;
+  /** Random vectors; 0 where exact. */
+  readonly samples: number;
+  /** What tol is relative to. */
+  readonly scale: number;
+  readonly warnings: readonly string[];
+  readonly seconds: number;
+}
+
+export interface TraceOptions extends SamplingOptions {
+  /**
+   * "xtrace" (default; Epperly, Tropp, Webber 2024): any symmetric operator, 2 products a sample.
+   * "hutchinson" (1990): 1 product, little memory, best for flat spectra. "hutch++" (Meyer, Musco,
+   * Musco, Woodruff 2021): 3 products. "xnystrace" (Epperly et al.): positive semi-definite
+   * operators, 1 product, the fewest for them. "exact": dim products. "samples": exact for
+   * Gauss-Newton and Fisher matrices, from rows of single samples (`exactDiagonal`).
+   */
+  method?: "xtrace" | "hutchinson" | "hutch++" | "xnystrace" | "exact" | "samples" | undefined;
+  /** Of hutchinson and hutch++: +-1 (default) or normal entries. */
+  probes?: "rademacher" | "gaussian" | undefined;
+  /** Eigenpairs that are known, of `eigsh`: only the rest is estimated. */
+  known?: { readonly values: ArrayLike<number>; readonly vectors: Vectors } | undefined;
+}
+
+const TRACE_OPTIONS: { [K in keyof Required<TraceOptions>]: Check } = {
+  ...SAMPLING_OPTIONS,
+  method: check.oneOf("xtrace", "hutchinson", "hutch++", "xnystrace", "exact", "samples"),
+  probes: check.oneOf("rademacher", "gaussian"),
+  known: {
+    expected: "eigenpairs { values, vectors }",
+    fits: (value) => {
+      const { values, vectors } = (value ?? {}) as {
+        values?: { length?: unknown };
+        vectors?: unknown;
+      };
+      return typeof values?.length === "number" && ArrayBuffer.isView(vectors);
+    },
+  },
+};
+
+/**
+ * The trace of a symmetric operator, with a standard error and a 95 % interval that holds the truth
+ * as often as it says. Without any of tol, standardError and products: tol 0.01. `scale`, what tol
+ * is relative to, is the larger of |trace| and the Frobenius norm (of a positive semi-definite
+ * operator always the trace), as a trace near zero has no relative error of use. Where sampling
+ * would cost dim products or more, the exact trace is taken instead.
+ *
+ * An error that was not reached is no failure: `converged` is false then, and `reason` says why.
+ *
+ * @throws OptionError when an option is out of range or xnystrace meets an indefinite operator;
+ * DataMismatchError when the operator returns NaN or infinity; MemoryBudgetError; AbortError; what
+ * the function of a `linearOperator` throws
+ */
+export async function trace(
+  operator: LinearOperator,
+  options: TraceOptions = {},
+): Promise<SampledNumber> {
+  requireOperator("trace", operator);
+  const checked = checkOptions("trace", options, TRACE_OPTIONS);
+  const { method = "xtrace", known } = checked;
+  if (method === "samples") {
+    noneOf("trace", checked, [...Object.keys(SAMPLING_OPTIONS), "probes", "known"]);
+    const begin = performance.now();
+    const { trace: value } = await exactDiagonal(operator, callOf(checked));
+    return exactNumber(value, "samples", begin);
+  }
+  const vectors = known && { values: Float64Array.from(known.values), vectors: known.vectors };
+  return sampled(checked, (given, onProgress) =>
+    operator.native.call(
+      "trace",
+      { ...given, method, probes: checked.probes ?? "rademacher", ...vectors },
+      onProgress,
+    ),
+  );
+}
+
+export interface DiagonalOptions extends SamplingOptions {
+  /**
+   * "xdiag" (default; Epperly, Tropp, Webber 2024): 2 products a sample, for spectra that decay.
+   * "hutchinson" (Bekas, Kokiopoulou, Saad 2007): 1 product a sample, little memory. "exact": dim
+   * products. "samples": exact for Gauss-Newton and Fisher matrices, from rows of single samples
+   * (`exactDiagonal`).
+   */
+  method?: "xdiag" | "hutchinson" | "exact" | "samples" | undefined;
+}
+
+const DIAGONAL_OPTIONS: { [K in keyof Required<DiagonalOptions>]: Check } = {
+  ...SAMPLING_OPTIONS,
+  method: check.oneOf("xdiag", "hutchinson", "exact", "samples"),
+};
+
+/** A diagonal, with an error for each entry. */
+export interface Diagonal {
+  /** dim numbers. */
+  readonly values: Float64Array;
+  /** One standard deviation of each. */
+  readonly standardErrors: Float64Array;
+  /** Euclidean norm of `values`, to which tol is relative, and of `standardErrors`. */
+  readonly norm: number;
+  readonly errorNorm: number;
+  readonly converged: boolean;
+  readonly reason: string;
+  readonly method: string;
+  readonly products: number;
+  readonly samples: number;
+  readonly warnings: readonly string[];
+  readonly seconds: number;
+}
+
+/**
+ * The diagonal of a symmetric operator, entry by entry with its standard error. tol and
+ * standardError are about the Euclidean norm of all errors; without any of tol, standardError and
+ * products: 128 products, or dim where that is fewer, which give the exact diagonal.
+ *
+ * @throws as `trace`
+ */
+export async function diagonal(
+  operator: LinearOperator,
+  options: DiagonalOptions = {},
+): Promise<Diagonal> {
+  requireOperator("diagonal", operator);
+  const checked = checkOptions("diagonal", options, DIAGONAL_OPTIONS);
+  const { method = "xdiag" } = checked;
+  const errors = new Float64Array(operator.dim);
+  if (method === "samples") {
+    noneOf("diagonal", checked, Object.keys(SAMPLING_OPTIONS));
+    const begin = performance.now();
+    const { diagonal: values } = await exactDiagonal(operator, callOf(checked));
+    const norm = Math.sqrt(values.reduce((sum, x) => sum + x * x, 0));
+    const { scale, interval, value, standardError, ...rest } = exactNumber(norm, method, begin);
+    return { values, standardErrors: errors, norm, errorNorm: 0, ...rest };
+  }
+  const values = new Float64Array(operator.dim);
+  const { value, standardError, scale, interval, ...rest } = await sampled(
+    checked,
+    (given, onProgress) =>
+      operator.native.call("diagonal", { ...given, method, diagonal: values, errors }, onProgress),
+  );
+  return { values, standardErrors: errors, norm: value, errorNorm: standardError, ...rest };
+}
+
+export interface NormOptions extends SamplingOptions {
+  /**
+   * "xtrace" (default): XTrace for the powers of the operator, 2 products a sample. "hutchinson":
+   * the mean of ||A z||^2, 1 product a sample. "exact": dim products.
+   */
+  method?: "xtrace" | "hutchinson" | "exact" | undefined;
+}
+
+const NORM_OPTIONS: { [K in keyof Required<NormOptions>]: Check } = {
+  ...SAMPLING_OPTIONS,
+  method: check.oneOf("xtrace", "hutchinson", "exact"),
+};
+
+/**
+ * The Frobenius norm, the root of the sum of squared eigenvalues. tol is relative to it; without
+ * any of tol, standardError and products: tol 0.01.
+ *
+ * @throws as `trace`
+ */
+export async function frobeniusNorm(
+  operator: LinearOperator,
+  options: NormOptions = {},
+): Promise<SampledNumber> {
+  requireOperator("frobeniusNorm", operator);
+  return evenNorm(operator, 1, checkOptions("frobeniusNorm", options, NORM_OPTIONS));
+}
+
+/**
+ * The Schatten p-norm (sum |lambda|^p)^(1/p). Even p: from p / 2 times the products of the Frobenius
+ * norm. p = 1, of positive semi-definite operators: the trace, by xnystrace. p = Infinity, the
+ * spectral norm: by `eigsh` for one pair of largest magnitude; the lower end of the interval is
+ * certain, the upper one, value + residual, holds unless the solver missed a larger eigenvalue.
+ * Other p: integrate |lambda|^p over the nodes of `spectralDensity`.
+ *
+ * @throws OptionError for other p, and p = 1 of an indefinite operator; else as `trace`
+ */
+export async function schattenNorm(
+  operator: LinearOperator,
+  p: number,
+  options: NormOptions = {},
+): Promise<SampledNumber> {
+  requireOperator("schattenNorm", operator);
+  const checked = checkOptions("schattenNorm", options, NORM_OPTIONS);
+  if (p === 1) return nuclearNorm(operator, checked);
+  if (p === Number.POSITIVE_INFINITY) return spectralNorm(operator, checked);
+  if (Number.isInteger(p) && p > 0 && p % 2 === 0 && p <= 64)
+    return evenNorm(operator, p / 2, checked);
+  throw new OptionError(
+    "schattenNorm: p: expected 1 (of a positive semi-definite operator), an even number up to 64, " +
+      `or Infinity, got ${describe(p)}; for others, sum |node|^p over nodes and weights of ` +
+      "spectralDensity, times dim",
+  );
+}
+
+function evenNorm(
+  operator: LinearOperator,
+  power: number,
+  checked: NormOptions,
+): Promise<SampledNumber> {
+  const { method = "xtrace" } = checked;
+  return sampled(checked, (given, onProgress) =>
+    operator.native.call("evenNorm", { ...given, method, power }, onProgress),
+  );
+}
+
+async function nuclearNorm(operator: LinearOperator, options: NormOptions): Promise<SampledNumber> {
+  const { method, ...sampling } = options;
+  if (method === "hutchinson" || method === "xtrace")
+    throw new OptionError(
+      `schattenNorm: method: p = 1 is found by xnystrace, which checks that the operator is ` +
+        `positive semi-definite, got "${method}"`,
+    );
+  try {
+    return await trace(operator, { ...sampling, method: "xnystrace" });
+  } catch (cause) {
+    if (!(cause instanceof OptionError) || !/semi-definite/.test(cause.message)) throw cause;
+    throw new OptionError(
+      "schattenNorm: p = 1 needs a positive semi-definite operator (ggn, fisher), whose trace it " +
+        "is, and this one is not; for the nuclear norm of others, sum |node| over nodes and weights " +
+        "of spectralDensity, times dim",
+      { cause },
+    );
+  }
+}
+
+async function spectralNorm(
+  operator: LinearOperator,
+  options: NormOptions,
+): Promise<SampledNumber> {
+  noneOf("schattenNorm: p = Infinity", options, ["products", "standardError", "method"]);
+  const { tol, maxProducts, seed, blockSize, maxMemory, signal, onProgress } = options;
+  const top = await eigsh(operator, {
+    ...{ k: 1, which: "LM", tol, maxProducts, seed, blockSize, maxMemory, signal, onProgress },
+  });
+  const value = Math.abs(top.values[0]!);
+  const residual = top.residuals[0]!;
+  const rounding = value * (operator.dtype === "float32" ? 1e-6 : 1e-14);
+  return {
+    value,
+    standardError: residual,
+    interval: [value - rounding, value + residual + rounding],
+    converged: top.converged,
+    reason: top.reason,
+    method: top.method,
+    products: top.products,
+    samples: 0,
+    scale: value,
+    warnings: top.warnings,
+    seconds: top.seconds,
+  };
+}
+
+type Report = Parameters<LinearOperator["native"]["call"]>[2];
+
+/** Runs a call of the core with the sampling options of `checked`. */
+async function sampled(
+  checked: SamplingOptions,
+  start: (given: NativeSampledOptions, onProgress: Report) => NativeCall<NativeSampled>,
+): Promise<SampledNumber> {
+  const begin = performance.now();
+  const given: NativeSampledOptions = {
+    tol: checked.tol ?? 0,
+    standardError: checked.standardError ?? 0,
+    products: checked.products ?? 0,
+    maxProducts: checked.maxProducts ?? 0,
+    memoryBudget: checked.maxMemory ?? 0,
+    seed: checked.seed ?? 0,
+    blockSize: checked.blockSize ?? 16,
+  };
+  const found = await run((onProgress) => start(given, onProgress), checked);
+  const { low, high, ...fields } = found;
+  return { ...fields, interval: [low, high], seconds: (performance.now() - begin) / 1000 };
+}
+
+function exactNumber(value: number, method: string, begin: number): SampledNumber {
+  return {
+    value,
+    standardError: 0,
+    interval: [value, value],
+    converged: true,
+    reason: "",
+    method,
+    products: 0,
+    samples: 0,
+    scale: Math.abs(value),
+    warnings: [],
+    seconds: (performance.now() - begin) / 1000,
+  };
+}
+
+function callOf({ signal, onProgress }: CallOptions): CallOptions {
+  return { signal, onProgress };
+}
+
+/** Refuses options that a method has no use for. */
+function noneOf(where: string, options: object, names: readonly string[]): void {
+  for (const name of names) {
+    const value = (options as Record<string, unknown>)[name];
+    if (value !== undefined && !(name in CALL_OPTIONS))
+      throw new OptionError(`${where}: ${name} does not apply here, got ${describe(value)}`);
+  }
+}
