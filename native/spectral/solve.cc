@@ -1,5 +1,6 @@
 #include "spectral/solve.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -14,6 +15,9 @@ namespace eigenscope {
 namespace {
 
 constexpr int64_t kEndSteps = 12;
+
+// Numbers of a vector of all right-hand sides at work; a method keeps up to a dozen such vectors.
+constexpr int64_t kNumbersAtWork = int64_t{1} << 24;
 
 struct MethodRow {
   SolveMethod method;
@@ -185,6 +189,7 @@ SolveResult LinearSolver::solve(const void* b, const void* start, int64_t count,
   terms.preconditioner = preconditioner_.get();
   terms.tol = options_.tol;
   terms.tikhonov = options_.tikhonov;
+  terms.width = std::clamp<int64_t>(kNumbersAtWork / dim, 1, terms.width);
   if (scale_ > 0) terms.step = 1 / scale_;
 
   SolveResult result;
