@@ -99,7 +99,7 @@ test("by tensor, layer and unit: the diagonal blocks", async () => {
     ...Object.fromEntries(
       range(0, 4).map((unit) => [`fc1[${unit}]`, [...range(3 * unit, 3 * unit + 3), 12 + unit]]),
     ),
-    // Columns, as its bias shows.
+    // Columns, as it is stored.
     ...Object.fromEntries(
       range(0, 3).map((unit) => [
         `fc2[${unit}]`,

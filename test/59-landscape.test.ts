@@ -18,6 +18,7 @@ import {
   parameterVector,
   randomDirection,
 } from "../lib";
+import { floats, modelBytes, node, value } from "./10-model-maker";
 import { openCase, rejection, relative, tinyProblem, vector } from "./50-helpers";
 import { dataOf, netBytes, netModel, randomTheta } from "./support/networks";
 import { dot, norm, normals } from "./support/numbers";
@@ -226,25 +227,30 @@ describe("random directions", () => {
     expect(norm(part) / norm(part.subarray(offset, offset + size))).toBeCloseTo(1, 14);
   });
 
-  test("a matrix stored [in, out], which its bias shows, is scaled by columns", async () => {
-    const bytes = netBytes({ widths: [4, 3], theta: randomTheta(1, [4, 3]) });
-    const stored = await loadModel(bytes, { params: { include: ["w*", "b*"] } });
-    // The same numbers under names of one layer and with the shape turned.
-    const turned = Object.create(stored, {
-      parameters: {
-        value: [
-          { ...stored.parameters[0]!, name: "fc.w", shape: [4, 3] },
-          { ...stored.parameters[1]!, name: "fc.b" },
-        ],
-      },
-    }) as Model;
-    const direction = randomDirection(turned);
-    const theta = parameterVector(stored);
-    for (let unit = 0; unit < 3; unit++) {
-      const column = (v: Float64Array) => [0, 1, 2, 3].map((i) => v[3 * i + unit]!);
-      expect(norm(column(direction)) / norm(column(theta))).toBeCloseTo(1, 12);
-    }
-  });
+  test.each([
+    ["Gemm", {}, [4, 3], 1],
+    ["Gemm", { transB: 1n }, [3, 4], 0],
+    ["MatMul", {}, [4, 3], 1],
+  ] as const)(
+    "%s %p with a weight of %p is scaled along axis %p",
+    async (op, attributes, shape, axis) => {
+      const weights = Array.from(normals(7, 12));
+      const bytes = modelBytes({
+        nodes: [node(op, ["x", "w"], ["out"], attributes)],
+        inputs: [value("x", ["N", 4])],
+        outputs: [value("out", ["N", 3])],
+        initializers: [floats("w", [...shape], weights)],
+      });
+      const model = await loadModel(bytes);
+      expect(model.parameters[0]!.outputAxis).toBe(axis);
+      const direction = randomDirection(model);
+      for (let unit = 0; unit < 3; unit++) {
+        const filter = (v: ArrayLike<number>) =>
+          [0, 1, 2, 3].map((i) => v[axis ? 3 * i + unit : 4 * unit + i]!);
+        expect(norm(filter(direction)) / norm(filter(weights))).toBeCloseTo(1, 6);
+      }
+    },
+  );
 });
 
 describe("points are kept", () => {

@@ -3,7 +3,7 @@ import { OptionError } from "../errors";
 import type { LinearOperator } from "../linear-operator";
 import type { Segment } from "../masks/mask";
 import { isPlainName } from "../model/glob";
-import { layersOf, outputAxis, type ShapedTensor, unitIndices } from "../model/units";
+import { layersOf, type ShapedTensor, unitIndices, unitsOf } from "../model/units";
 
 export type GroupBy = "tensor" | "layer" | "unit";
 
@@ -57,30 +57,29 @@ export function groupsOf(
     );
   const byName = new Map(shapes.map((tensor) => [tensor.name, tensor]));
   const shaped = segments.map((segment): ShapedTensor => {
-    const shape = byName.get(segment.name)?.shape;
+    const { shape, outputAxis } = byName.get(segment.name) ?? {};
     const size = shape?.reduce((product, n) => product * n, 1);
     if (!shape || size !== segment.size)
       throw new OptionError(
         `anisotropy: by "unit": expected whole tensors of parameters, and ${operator.name} has ` +
           `${segment.size} numbers of ${segment.name}, of which parameters has ${size ?? "none"}`,
       );
-    return { ...segment, shape };
+    return { ...segment, shape, outputAxis };
   });
-  return Array.from(layersOf(shaped)).flatMap(([name, layer]) => unitsOf(operator, name, layer));
+  return Array.from(layersOf(shaped)).flatMap(([name, layer]) => ofUnits(operator, name, layer));
 }
 
 /** The units of a layer: a row of each weight, and its entries of biases as long. */
-function unitsOf(operator: LinearOperator, layer: string, tensors: ShapedTensor[]): Group[] {
+function ofUnits(operator: LinearOperator, layer: string, tensors: ShapedTensor[]): Group[] {
   const weights = tensors.filter(({ shape }) => shape.length >= 2);
   const left = new Set(tensors.filter(({ shape }) => shape.length < 2));
   const groups = weights.flatMap((weight) => {
-    const axis = outputAxis(weight, tensors);
-    const units = weight.shape[axis]!;
+    const units = unitsOf(weight);
     const biases = [...left].filter(({ size }) => size === units);
     for (const bias of biases) left.delete(bias);
     const name = weights.length === 1 ? layer : weight.name;
     return Array.from({ length: units }, (_, unit): Group => {
-      const indices = [weight, ...biases].flatMap((tensor) => unitIndices(tensor, axis, unit));
+      const indices = [weight, ...biases].flatMap((tensor) => unitIndices(tensor, unit));
       return {
         name: `${name}[${unit}]`,
         size: indices.length,

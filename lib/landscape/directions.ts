@@ -2,7 +2,7 @@
 import { OptionError } from "../errors";
 import { type Globs, matchGlobs } from "../model/glob";
 import { Model } from "../model/model";
-import { layerOf, layersOf, outputAxis, unitIndices } from "../model/units";
+import { unitIndices, unitsOf } from "../model/units";
 import { type Check, check, checkOptions, describe, typeName } from "../options";
 import { Random } from "../random";
 
@@ -132,15 +132,13 @@ export function randomDirection(model: Model, options?: RandomDirectionOptions):
   const random = new Random(seed, DIRECTIONS);
   const direction = Float64Array.from(theta, () => random.normal());
   if (params !== undefined) keepOnly(direction, model, params, "randomDirection: params");
-  const layers = layersOf(model.parameters);
   for (const tensor of model.parameters) {
-    const { name, shape, offset, size } = tensor;
+    const { shape, offset, size } = tensor;
     if (shape.length < 2 && !biases) direction.fill(0, offset, offset + size);
     if (scaling === "none") continue;
-    const axis = outputAxis(tensor, layers.get(layerOf(name))!);
     const groups =
       scaling === "filter" && shape.length >= 2
-        ? Array.from({ length: shape[axis]! }, (_, unit) => unitIndices(tensor, axis, unit))
+        ? Array.from({ length: unitsOf(tensor) }, (_, unit) => unitIndices(tensor, unit))
         : [Array.from({ length: size }, (_, i) => offset + i)];
     for (const indices of groups) {
       const length = (of: Float64Array) =>

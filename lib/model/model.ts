@@ -1,4 +1,5 @@
 /** A network read from an ONNX file. */
+
 import { dirname } from "node:path";
 import { OptionError, type UnsupportedNode, UnsupportedOperatorError } from "../errors";
 import {
@@ -12,6 +13,7 @@ import { type DecodedModel, decodeModel } from "./decode";
 import { type Globs, isPlainName, matchGlobs } from "./glob";
 import { checkLoss, type Loss, type LossName } from "./loss";
 import { readFileBytes } from "./read";
+import { outputAxes } from "./units";
 
 /** What `loadModel` may be told about the model. */
 export interface LoadModelOptions {
@@ -46,6 +48,8 @@ export interface Parameter {
   /** Of its first number in the parameter vector. */
   readonly offset: number;
   readonly size: number;
+  /** Of a weight: the axis that runs over the outputs of its layer. */
+  readonly outputAxis: number;
   /** Its numbers, row-major, converted to float64. A new array each time. */
   values(): Float64Array;
 }
@@ -109,8 +113,13 @@ export class Model {
     const { description } = decoded;
     this.source = source;
     this.native = core;
+    const axisOf = outputAxes(description);
     this.parameters = core.parameters.map((parameter, index) =>
-      Object.freeze({ ...parameter, values: () => core.values(index) }),
+      Object.freeze({
+        ...parameter,
+        outputAxis: axisOf(parameter.name, parameter.shape.length),
+        values: () => core.values(index),
+      }),
     );
     this.parameterCount = this.parameters.reduce((sum, { size }) => sum + size, 0);
     this.inputs = description.inputs.map(modelValue);

@@ -1,9 +1,33 @@
 /** Units of layers: which axis of a weight runs over a layer's outputs, and what belongs to one. */
 import type { Segment } from "../masks/mask";
+import type { ModelDescription, NodeDescription } from "../native";
 
 /** A tensor with its shape, as in `model.parameters`. */
 export interface ShapedTensor extends Segment {
   readonly shape: readonly number[];
+  /** The axis that runs over the outputs of the layer. Default 0. */
+  readonly outputAxis?: number | undefined;
+}
+
+/** By operator, and by position of the weight among its inputs; 0 for what is not here. */
+const OUTPUT_AXES: Record<string, (node: NodeDescription, at: number, rank: number) => number> = {
+  Gemm: (node, at) => (at === 1 && !Number(node.attributes.transB?.ints?.[0] ?? 0) ? 1 : 0),
+  MatMul: (_, at, rank) => (at === 1 ? rank - 1 : rank - 2),
+  ConvTranspose: (_, at) => (at === 1 ? 1 : 0),
+};
+
+/** The axis over outputs of each stored tensor that a node of one of these operators takes. */
+export function outputAxes({ nodes }: ModelDescription): (name: string, rank: number) => number {
+  const uses = new Map<string, { node: NodeDescription; at: number }>();
+  for (const node of nodes)
+    if (node.domain === "" && Object.hasOwn(OUTPUT_AXES, node.op))
+      node.inputs.forEach((name, at) => {
+        if (!uses.has(name)) uses.set(name, { node, at });
+      });
+  return (name, rank) => {
+    const use = uses.get(name);
+    return rank < 2 || !use ? 0 : OUTPUT_AXES[use.node.op]!(use.node, use.at, rank);
+  };
 }
 
 /** The name up to its last dot or slash, and all of it where there is none. */
@@ -23,26 +47,20 @@ export function layersOf<T extends { readonly name: string }>(
   return layers;
 }
 
-/**
- * The axis of a weight that runs over outputs. 0, as in PyTorch's layers and ONNX's Conv, unless the
- * matrix is stored [in, out], which shows in a bias of the same layer that is as long as the last
- * axis and not as the first.
- */
-export function outputAxis(weight: ShapedTensor, layer: readonly ShapedTensor[]): 0 | 1 {
-  const { shape } = weight;
-  if (shape.length !== 2 || shape[0] === shape[1]) return 0;
-  const lengths = layer.filter((tensor) => tensor.shape.length === 1).map(({ size }) => size);
-  return lengths.includes(shape[1]!) && !lengths.includes(shape[0]!) ? 1 : 0;
+/** How many outputs a weight has. */
+export function unitsOf({ shape, outputAxis = 0 }: ShapedTensor): number {
+  return shape[outputAxis] ?? 1;
 }
 
-/** Positions, in the parameter vector, of output `unit` of a weight or of an entry of a bias. */
-export function unitIndices(tensor: ShapedTensor, axis: 0 | 1, unit: number): number[] {
-  const { shape, offset, size } = tensor;
-  if (shape.length <= 1) return [offset + unit];
-  if (axis === 0) {
-    const length = size / shape[0]!;
-    return Array.from({ length }, (_, i) => offset + unit * length + i);
-  }
-  const rows = shape[0]!;
-  return Array.from({ length: rows }, (_, i) => offset + i * shape[1]! + unit);
+/** Positions in the parameter vector of what a tensor has for output `unit`. */
+export function unitIndices(tensor: ShapedTensor, unit: number): number[] {
+  const { shape, offset, outputAxis = 0 } = tensor;
+  const product = (lengths: readonly number[]) => lengths.reduce((a, b) => a * b, 1);
+  const inner = product(shape.slice(outputAxis + 1));
+  const outer = product(shape.slice(0, outputAxis));
+  const units = unitsOf(tensor);
+  return Array.from(
+    { length: outer * inner },
+    (_, i) => offset + (Math.floor(i / inner) * units + unit) * inner + (i % inner),
+  );
 }
