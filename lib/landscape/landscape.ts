@@ -4,10 +4,18 @@ import type { DataSet } from "../data/data";
 import { DataMismatchError, OptionError } from "../errors";
 import { vectors } from "../linear-operator";
 import type { Model } from "../model/model";
-import { EVALUATE_OPTIONS, type EvaluateOptions, gradient, hessian, lossOf } from "../operators";
+import type { NativeLoss, NativeRunOptions } from "../native";
+import {
+  EVALUATE_OPTIONS,
+  type EvaluateOptions,
+  gradient,
+  hessian,
+  jacobianHolder,
+  lossOf,
+} from "../operators";
 import { type Check, check, checkOptions, describe, typeName } from "../options";
 import { parameterVector } from "./directions";
-import { lossAt, type Place } from "./loss-at";
+import { lossAt } from "./loss-at";
 import { digestOf, PointFile } from "./points";
 
 export interface LandscapeOptions extends EvaluateOptions {
@@ -113,6 +121,14 @@ function checkDirection(where: string, model: Model, direction: Float64Array): v
     );
 }
 
+/** What a loss is computed of, and how. */
+interface Place {
+  model: Model;
+  data: DataSet;
+  loss: NativeLoss;
+  run: NativeRunOptions;
+}
+
 /** What a call of one of the functions below works with. */
 interface Task {
   place: Place;
@@ -158,10 +174,11 @@ const AGAIN = { float32: 1e-5, float64: 1e-10 };
  * The losses at combinations of directions. `offsets` has the coefficients of each point.
  */
 async function evaluate(
-  { place, directions, call, resume }: Task,
+  task: Task,
   offsets: readonly (readonly number[])[],
 ): Promise<{ losses: Float64Array } & LandscapeReport> {
   const begin = performance.now();
+  const { place, directions, call, resume } = task;
   const { model, data, loss, run } = place;
   const precision = run.precision ?? "float32";
   let file: PointFile | undefined;
@@ -171,6 +188,7 @@ async function evaluate(
     const digest = digestOf(settings, [parameterVector(model), ...directions]);
     file = await PointFile.open(resume, "points.jsonl", digest);
   }
+  using holder = jacobianHolder("landscape", model, data, task.options);
   const at = new Float64Array(model.parameterCount);
   const compute = (offset: readonly number[]): Promise<number> => {
     at.fill(0);
@@ -178,7 +196,7 @@ async function evaluate(
       const factor = offset[d]!;
       if (factor !== 0) for (let i = 0; i < at.length; i++) at[i]! += factor * direction[i]!;
     });
-    return lossAt(place, at, call);
+    return lossAt(holder, at, call);
   };
 
   const reused = file?.stored().size ?? 0;

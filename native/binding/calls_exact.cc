@@ -172,6 +172,17 @@ Work jacobianCall(CallInputs& inputs) {
   };
 }
 
+// {direction: a Float64Array of all parameters of the model}: the loss there.
+Work riskCall(CallInputs& inputs) {
+  const View direction = inputs.doubles("direction");
+  const CurvaturePtr leaf = requireCurvature(inputs, "the loss");
+  if (static_cast<int64_t>(direction.length) != leaf->parameterCount())
+    inputs.options().fail("direction", std::to_string(leaf->parameterCount()) + " numbers");
+  return [=](Task& task) {
+    return Fields{{"loss", leaf->risk(static_cast<const double*>(direction.data), task).loss}};
+  };
+}
+
 // {indices: coordinates of all blocks, sizes: of each, memory}: dense diagonal blocks.
 Work blockDiagonalCall(CallInputs& inputs) {
   const Options& given = inputs.options();

@@ -130,6 +130,18 @@ void CurvatureLeaf::jacobian(Task& task, const std::function<void(JacobianMaps&)
   use(*jacobian_);
 }
 
+int64_t CurvatureLeaf::parameterCount() const {
+  int64_t size = 0;
+  for (const onnx::Parameter& parameter : problem_->parameters) size += parameter.size;
+  return size;
+}
+
+Risk CurvatureLeaf::risk(const double* direction, Task& task) {
+  const Turnstile::Pass pass = turnstile_.enter(task);
+  if (!risk_) risk_ = std::make_unique<RiskEvaluator>(problem_, options_, false);
+  return risk_->at(direction, 1, task);
+}
+
 OperatorReport CurvatureLeaf::report(Task& task) {
   const Turnstile::Pass pass = turnstile_.enter(task);
   const auto op = built();
@@ -158,6 +170,7 @@ void CurvatureLeaf::free() {
   std::lock_guard lock(mutex_);
   operator_.reset();
   jacobian_.reset();
+  risk_.reset();
   held_ = 0;
 }
 

@@ -103,6 +103,11 @@ class CurvatureLeaf : public Leaf {
   // The Jacobian of the same, kept for further calls; `use` has it to itself.
   void jacobian(Task& task, const std::function<void(JacobianMaps&)>& use);
 
+  // Of the whole model.
+  int64_t parameterCount() const;
+  // The loss at the parameters of the model + direction, compiled once for many calls.
+  Risk risk(const double* direction, Task& task);
+
   // The same operator on some of its tensors, by position in the problem's parameters.
   LeafPtr restricted(Napi::Env env, std::vector<int64_t> tensors) const;
 
@@ -121,7 +126,8 @@ class CurvatureLeaf : public Leaf {
   Turnstile turnstile_;
   std::mutex mutex_;  // of the next
   std::shared_ptr<CurvatureOperator> operator_;
-  std::unique_ptr<JacobianMaps> jacobian_;  // behind the turnstile
+  std::unique_ptr<JacobianMaps> jacobian_;  // behind the turnstile, and the next
+  std::unique_ptr<RiskEvaluator> risk_;
   std::atomic<int64_t> held_{0};
   const std::weak_ptr<Mailbox> mailbox_;
   int64_t accounted_ = 0;  // JavaScript thread only, or the last owner

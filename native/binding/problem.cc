@@ -54,22 +54,6 @@ void readRunOptions(const Options& given, RunOptions& options) {
   options.keepLinearisation = given.boolean("keepLinearisation", true);
 }
 
-// The same problem at parameters + step * direction, kept in float64.
-std::shared_ptr<const Problem> movedProblem(std::shared_ptr<const Problem> problem,
-                                            const double* direction, double step) {
-  auto moved = std::make_shared<Problem>(*problem);
-  for (onnx::Parameter& parameter : moved->parameters) {
-    std::vector<double> values(static_cast<std::size_t>(parameter.size));
-    convertRows(parameter.value, 0, parameter.value.rows(), values.data());
-    for (std::size_t i = 0; i < values.size(); ++i)
-      values[i] += step * direction[static_cast<std::size_t>(parameter.offset) + i];
-    parameter.value =
-        Array(parameter.name, ElementType::F64, parameter.value.shape(),
-              copyBytes(parameter.name, values.data(), values.size() * sizeof(double)));
-  }
-  return moved;
-}
-
 // evaluateRisk(model, data, loss, options, gradient or undefined, onProgress): the gradient is
 // written into a Float64Array of all parameters. options.direction, a Float64Array of all
 // parameters, and options.step move the parameters first.
@@ -99,10 +83,8 @@ Napi::Value evaluateRiskCall(const Napi::CallbackInfo& info) {
     }
     auto risk = std::make_shared<Risk>();
     call.work = [=](Task& task) {
-      auto at = problem;
-      if (direction.data != nullptr)
-        at = movedProblem(problem, static_cast<const double*>(direction.data), step);
-      *risk = evaluateRisk(*at, options, wantGradient, task);
+      *risk = RiskEvaluator(problem, options, wantGradient)
+                  .at(static_cast<const double*>(direction.data), step, task);
       if (!wantGradient) return;
       if (risk->gradient.size() != gradient.length)
         throw Error(ErrorKind::Internal,

@@ -204,10 +204,16 @@ Engine::Variant& Engine::variant(const Rows& rows, int64_t directions) {
       v->layout += " sum" + std::to_string(sum->size);
     }
 
-  // Parameters, and what depends on nothing else.
-  for (const Leaf& leaf : v->program.parameters) {
+  loadParameters(*v);
+  slot = std::move(v);
+  return *slot;
+}
+
+// Parameters, and what depends on nothing else.
+void Engine::loadParameters(Variant& v) const {
+  for (const Leaf& leaf : v.program.parameters) {
     const Array& value = problem_->parameters.at(static_cast<size_t>(leaf.number)).value;
-    std::byte* to = v->shared[static_cast<int>(leaf.place.space)].data() + leaf.place.offset;
+    std::byte* to = v.shared[static_cast<int>(leaf.place.space)].data() + leaf.place.offset;
     // A scalar has no rows to convert one by one.
     const Array flat = value.reshaped({value.size()});
     if (options_.precision == Precision::F32)
@@ -216,14 +222,29 @@ Engine::Variant& Engine::variant(const Rows& rows, int64_t directions) {
       convertRows(flat, 0, value.size(), reinterpret_cast<double*>(to));
   }
   Frame frame;
-  Buffer scratch(v->executor->scratchBytes());
+  Buffer scratch(v.executor->scratchBytes());
   for (Space space : kShared)
-    frame.base[static_cast<int>(space)] = v->shared[static_cast<int>(space)].data();
+    frame.base[static_cast<int>(space)] = v.shared[static_cast<int>(space)].data();
   frame.scratch = scratch.data();
-  v->executor->run(Stage::Constant, frame);
-  v->executor->run(Stage::Setup, frame);
-  slot = std::move(v);
-  return *slot;
+  v.executor->run(Stage::Constant, frame);
+  v.executor->run(Stage::Setup, frame);
+}
+
+void Engine::moveTo(std::shared_ptr<const Problem> problem) {
+  std::lock_guard lock(mutex_);
+  if (problem == problem_) return;
+  problem_ = std::move(problem);
+  slots_.clear();
+  for (const auto& [name, array] : problem_->inputs) slots_.push_back(&array);
+  if (problem_->targets) slots_.push_back(&*problem_->targets);
+  if (extra_) slots_.push_back(&*extra_);
+  for (auto& [key, v] : variants_)
+    if (v) loadParameters(*v);
+  // Linearisations belong to the place that was left.
+  kept_.clear();
+  filled_.clear();
+  keptLayout_.clear();
+  primalTotals_.clear();
 }
 
 // ---- running

@@ -34,6 +34,9 @@ class Engine : public Feed {
   // tangent tensors, in the computing precision. Outputs that are zero are written as zeros.
   void product(const void* x, void* y, int64_t count, double scale, Task& task);
 
+  // The same network with other values of its parameters.
+  void moveTo(std::shared_ptr<const Problem> problem);
+
   // Totals of a program without directions: f64, in the order of its outputs.
   std::vector<std::vector<double>> totals(Task& task);
 
@@ -88,6 +91,7 @@ class Engine : public Feed {
   template <class T>
   void finish(Variant& v, const std::vector<double>& totals, double scale);
 
+  void loadParameters(Variant& v) const;
   Program planned(const ProductGraph& product, int64_t directions) const;
   Variant& variant(const Rows& rows, int64_t directions);
   Variant& mainVariant(int64_t directions) { return variant({batch_, batch_}, directions); }

@@ -116,46 +116,90 @@ Forward evaluateForward(const Problem& problem, const RunOptions& options, int64
   return forward;
 }
 
-Risk evaluateRisk(const Problem& problem, const RunOptions& options, bool gradient, Task& task) {
-  const auto [fixedBatch, targets] = prepare(problem);
-  Engine engine(
-      borrowed(problem), options, fixedBatch, {},
-      [&, &targets = targets](const Rows& rows, int64_t) {
-        return buildRisk(problem, targets, rows, gradient);
+struct RiskEvaluator::State {
+  std::shared_ptr<const Problem> problem;  // at the parameters
+  RunOptions options;
+  bool gradient;
+  Prepared prepared;
+  std::unique_ptr<Engine> engine;
+};
+
+RiskEvaluator::RiskEvaluator(std::shared_ptr<const Problem> problem, const RunOptions& options,
+                             bool gradient)
+    : state_(new State{problem, options, gradient, prepare(*problem), nullptr}) {
+  State& state = *state_;
+  state.engine = std::make_unique<Engine>(
+      problem, options, state.prepared.fixedBatch, std::vector<int64_t>(),
+      [&state](const Rows& rows, int64_t) {
+        return buildRisk(*state.problem, state.prepared.targets, rows, state.gradient);
       },
       0);
-  const auto totals = engine.totals(task);
-  Risk risk;
-  risk.loss = totals[0][0] / targets.denominator;
-  if (!std::isfinite(risk.loss)) {
-    // Say where it comes from.
-    const Forward forward = evaluateForward(problem, options, problem.samples, task);
-    int64_t width = 1;
-    for (size_t a = 1; a < forward.shape.size(); ++a) width *= forward.shape[a];
-    for (size_t i = 0; i < forward.values.size(); ++i)
-      if (!std::isfinite(forward.values[i]))
-        throw Error(ErrorKind::DataMismatch,
-                    "the loss is not finite: the network's output is " +
-                        std::to_string(forward.values[i]) + " for sample " +
-                        std::to_string(static_cast<int64_t>(i) / width) + ", element " +
-                        std::to_string(static_cast<int64_t>(i) % width));
-    throw Error(
-        ErrorKind::DataMismatch,
-        "the loss is not finite although all outputs are: a target meets a probability of 0");
+}
+
+RiskEvaluator::~RiskEvaluator() = default;
+
+namespace {
+
+std::shared_ptr<const Problem> moved(const Problem& problem, const double* direction, double step) {
+  auto there = std::make_shared<Problem>(problem);
+  for (onnx::Parameter& parameter : there->parameters) {
+    std::vector<double> values(static_cast<size_t>(parameter.size));
+    const Array flat = parameter.value.reshaped({parameter.value.size()});
+    convertRows(flat, 0, parameter.size, values.data());
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] += step * direction[static_cast<size_t>(parameter.offset) + i];
+    parameter.value =
+        Array(parameter.name, ElementType::F64, parameter.value.shape(),
+              copyBytes(parameter.name, values.data(), values.size() * sizeof(double)));
   }
+  checkData(*there);
+  return there;
+}
+
+// Says where a loss that is not finite comes from.
+[[noreturn]] void blame(const Problem& problem, const RunOptions& options, Task& task) {
+  const Forward forward = evaluateForward(problem, options, problem.samples, task);
+  int64_t width = 1;
+  for (size_t a = 1; a < forward.shape.size(); ++a) width *= forward.shape[a];
+  for (size_t i = 0; i < forward.values.size(); ++i)
+    if (!std::isfinite(forward.values[i]))
+      throw Error(ErrorKind::DataMismatch, "the loss is not finite: the network's output is " +
+                                               std::to_string(forward.values[i]) + " for sample " +
+                                               std::to_string(static_cast<int64_t>(i) / width) +
+                                               ", element " +
+                                               std::to_string(static_cast<int64_t>(i) % width));
+  throw Error(ErrorKind::DataMismatch,
+              "the loss is not finite although all outputs are: a target meets a probability of 0");
+}
+
+}  // namespace
+
+Risk RiskEvaluator::at(const double* direction, double step, Task& task) {
+  State& state = *state_;
+  const auto problem = direction ? moved(*state.problem, direction, step) : state.problem;
+  state.engine->moveTo(problem);
+  const auto totals = state.engine->totals(task);
+  const double denominator = state.prepared.targets.denominator;
+  Risk risk;
+  risk.loss = totals[0][0] / denominator;
+  if (!std::isfinite(risk.loss)) blame(*problem, state.options, task);
   double squares = 0;
-  if (gradient)
-    for (size_t i = 0; i < problem.parameters.size(); ++i) {
+  if (state.gradient)
+    for (size_t i = 0; i < problem->parameters.size(); ++i) {
       std::vector<double> part = totals[i + 1];
-      part.resize(static_cast<size_t>(problem.parameters[i].size), 0.0);
+      part.resize(static_cast<size_t>(problem->parameters[i].size), 0.0);
       for (double g : part) {
-        risk.gradient.push_back(g / targets.denominator);
+        risk.gradient.push_back(g / denominator);
         squares += risk.gradient.back() * risk.gradient.back();
       }
     }
   risk.gradientNorm = std::sqrt(squares);
-  risk.report = engine.report();
+  risk.report = state.engine->report();
   return risk;
+}
+
+Risk evaluateRisk(const Problem& problem, const RunOptions& options, bool gradient, Task& task) {
+  return RiskEvaluator(borrowed(problem), options, gradient).at(nullptr, 0, task);
 }
 
 }  // namespace eigenscope

@@ -86,6 +86,21 @@ struct Risk {
 
 Risk evaluateRisk(const Problem& problem, const RunOptions& options, bool gradient, Task& task);
 
+// The same at many places: compiled once.
+class RiskEvaluator {
+ public:
+  RiskEvaluator(std::shared_ptr<const Problem> problem, const RunOptions& options, bool gradient);
+  ~RiskEvaluator();
+
+  // At the parameters + step * direction, all of the problem's in their order, kept in float64; a
+  // null direction is none.
+  Risk at(const double* direction, double step, Task& task);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 // The chosen output for samples [0, n), row-major in f64, and its shape.
 struct Forward {
   std::vector<double> values;
