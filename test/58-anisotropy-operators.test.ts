@@ -3,19 +3,22 @@ import {
   anisotropy,
   type EstimatedAnisotropy,
   type ExactAnisotropy,
+  frobeniusNorm,
   ggn,
   hessian,
   type LinearOperator,
   linearOperator,
   loadData,
   loadModel,
+  numericalRank,
   samplesByClass,
   selectSamples,
   spectrumMeasures,
+  trace,
   type Uncertain,
 } from "../lib";
 import { floats, modelBytes, node, value } from "./10-model-maker";
-import { openCase, relative } from "./50-helpers";
+import { openCase, rejection, relative } from "./50-helpers";
 import { dense } from "./support/networks";
 import { eigenvalues, integers, type Matrix, normals } from "./support/numbers";
 
@@ -296,9 +299,54 @@ test("estimate and exact agree on a layer of a trained network", async () => {
       4 * found[name].standardError + 1e-4 * whole[name],
     );
   expect(found.products).toBeLessThan(whole.dim);
+  // The estimators of trace and norm by other means say the same.
+  const { trace: sum, frobenius } = found;
+  const other = await trace(layer, { seed: 7 });
+  const size = await frobeniusNorm(layer, { seed: 7 });
+  expect(Math.abs(other.value - sum.value)).toBeLessThan(
+    4 * Math.hypot(other.standardError, sum.standardError) + 1e-4 * sum.value,
+  );
+  expect(Math.abs(size.value - frobenius.value)).toBeLessThan(
+    4 * Math.hypot(size.standardError, frobenius.standardError) + 1e-4 * frobenius.value,
+  );
   // Larger operators are estimated unless told otherwise.
   const auto = await anisotropy(layer, { maxExact: 100, k: 5, probes: 4, definite: true });
   expect(auto.source).toBe("estimated");
+});
+
+test("a spectrum that does not fit into memory says what to do instead", async () => {
+  using A = linearOperator(1e6, (v) => v, { name: "mine" });
+  for (const call of [anisotropy(A, { method: "exact" }), numericalRank(A)]) {
+    const error = await rejection(call);
+    expect(error.name).toBe("MemoryBudgetError");
+    expect(error.message).toMatch(
+      /Restrict the operator to a layer or a mask, or take an estimate$/,
+    );
+  }
+});
+
+test("a call stops at its signal, between groups and within", async () => {
+  const { model, data } = await problem();
+  using H = hessian(model, data, { precision });
+  for (const options of [{}, { by: "unit", parameters: model.parameters } as const]) {
+    const signal = AbortSignal.abort();
+    const error = await rejection(anisotropy(H, { ...options, signal } as never));
+    expect(error.name).toBe("AbortError");
+  }
+  const stop = new AbortController();
+  const done: number[] = [];
+  const cut = await rejection(
+    anisotropy(H, {
+      by: "tensor",
+      signal: stop.signal,
+      onProgress: ({ fraction }) => {
+        done.push(fraction!);
+        if (done.length === 2) stop.abort();
+      },
+    }),
+  );
+  expect(cut.name).toBe("AbortError");
+  expect(done).toEqual([12 / 31, 16 / 31]);
 });
 
 test("wrong uses name what was expected", async () => {
