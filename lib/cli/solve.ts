@@ -100,7 +100,7 @@ function findings(
   // With (A + damping I) x = g, the quadratic model at -x: -g x + x A x / 2.
   const [step] = placed;
   const predictedChange =
-    rhs === "gradient" && result.converged
+    rhs === "gradient" && residuals[0]! <= result.tol
       ? -(step!.inner + damping * step!.norm ** 2) / 2
       : undefined;
   return {
@@ -123,8 +123,8 @@ function findings(
       preconditionerProducts: result.preconditionerProducts,
     },
     human() {
-      const damped = damping > 0 ? ` + ${damping} I` : "";
-      print(`(A${damped}) x = ${rhs === "gradient" ? "gradient" : rhs} by ${method}`);
+      const matrix = damping > 0 ? `(A + ${damping} I)` : "A";
+      print(`${matrix} x = ${rhs} by ${method}`);
       print(`loss ${short(risk.loss)}, gradient norm ${short(risk.norm)}\n`);
       const several = placed.length > 1;
       const head = [
