@@ -208,8 +208,8 @@ test("spectrum for people: values, residuals, the trace, and where the split lie
   expect(err).toBe("");
   expect(out).toContain("17,226 parameters, 256 samples, float32");
   expect(out).toContain("The Gauss-Newton split lies");
-  expect(out).toMatch(/eigenvalue +residual +share of trace/);
-  expect(out).toMatch(/1 +10\.030\d +\d\.\de-\d+ +\d+\.\d %/);
+  expect(out).toMatch(/eigenvalue +\+- +residual +share of trace/);
+  expect(out).toMatch(/1 +10\.030\d +\d\.\de-\d+ +\d\.\de-\d+ +\d+\.\d %/);
   expect(out).toMatch(/trace \S+, standard error \S+, from 8 random products/);
 });
 

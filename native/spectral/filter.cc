@@ -14,9 +14,11 @@ namespace {
 constexpr int64_t kEndSteps = 30;     // of the Lanczos run that finds the ends of the spectrum
 constexpr double kEndMargin = 0.005;  // of the width, on both sides
 constexpr double kHighestEdge = 0.6;  // of the filter at the ends of the interval, 1 at its peak
+constexpr double kLowestEdge = 0.02;
 constexpr int64_t kMostDegree = 20000;
 constexpr int64_t kSizingProbes = 2, kCheckProbes = 10;
-constexpr int64_t kCheckDegrees = 12;  // of the count, in degrees of the filter
+constexpr int64_t kSizingDegree = 24, kCheckDegree = 120;  // the least
+constexpr int64_t kCheckDegrees = 12;                      // of the count, in degrees of the filter
 constexpr double kOuterShare = 0.05, kLeastOuter = 1e-13;
 constexpr uint64_t kProbeColumns = uint64_t{1} << 41;
 
@@ -57,10 +59,23 @@ struct Window {
   double edge = 0;
 };
 
+// Whether the window is at least its edge all over the interval and below it elsewhere, on a grid
+// that is fine beside its oscillations.
+bool separates(const Window& window, double a, double b) {
+  const int64_t points = 24 * int64_t(window.coefficients.size()) + 100;
+  for (int64_t i = 0; i <= points; ++i) {
+    const double t = std::cos(std::numbers::pi * double(i) / double(points));
+    const double height = chebyshevSum(window.coefficients, t);
+    if (t >= a && t <= b ? height < window.edge * (1 - 1e-9) : height > window.edge * (1 + 1e-9))
+      return false;
+  }
+  return window.edge > kLowestEdge;
+}
+
 // The least degree at which the peak falls to kHighestEdge at both ends [a, b] of the interval in
 // [-1, 1], with its place chosen so that it falls equally; an end outside takes no part.
 Window windowOf(double a, double b) {
-  for (int64_t degree = 4; degree <= kMostDegree; degree += 1 + degree / 10) {
+  for (int64_t degree = 1; degree <= kMostDegree; degree += 1 + degree / 10) {
     double low = std::max(a, -1.0), high = std::min(b, 1.0);
     double peak = a <= -1 ? -1 : b >= 1 ? 1 : 0;
     if (a > -1 && b < 1) {
@@ -75,7 +90,7 @@ Window windowOf(double a, double b) {
     const double right = b < 1 ? chebyshevSum(window.coefficients, b) : -1;
     if (std::max(left, right) > kHighestEdge) continue;
     window.edge = a > -1 && b < 1 ? std::min(left, right) : std::max(left, right);
-    return window;
+    if (separates(window, a, b)) return window;
   }
   return {};
 }
@@ -222,7 +237,8 @@ EigshResult filterEigsh(const EigshPlan& plan, ProductCounter& a) {
   try {
     CountedOperator counted(a);
     PolynomialOperator whole(a, center, half, window.coefficients);
-    const Estimate sizing = countInside(whole, left, right, degree, kSizingProbes, options.seed);
+    const Estimate sizing = countInside(whole, left, right, std::max(kSizingDegree, degree),
+                                        kSizingProbes, options.seed);
     // Eigenvalues beside the interval count in part, so only a gross excess tells.
     if (sizing.mean > 40 * double(options.k) + 200)
       throw Error(ErrorKind::Option, "the interval holds about " +
@@ -279,7 +295,8 @@ EigshResult filterEigsh(const EigshPlan& plan, ProductCounter& a) {
     ProductCounter inner(complement, a.task(), a.limit());
     inner.resumeAt(a.products());
     PolynomialOperator mapped(inner, center, half, window.coefficients);
-    rest = countInside(mapped, left, right, kCheckDegrees * degree, kCheckProbes, options.seed + 1);
+    rest = countInside(mapped, left, right, std::max(kCheckDegree, kCheckDegrees * degree),
+                       kCheckProbes, options.seed + 1);
   } catch (const OutOfProducts&) {
   }
 

@@ -21,8 +21,8 @@ constexpr double kMostGrowth = 4;  // of samples between looks
 }
 
 // A standard error from n samples is uncertain by the factor 1 +- 1 / sqrt(2 n), more where their
-// tails are long, and stopping at the first that happens to be small enough picks those that are too
-// small. So a look counts only where the error is small enough with this factor to spare.
+// tails are long, and stopping at the first that happens to be small enough picks those that are
+// too small. So a look counts only where the error is small enough with this factor to spare.
 double caution(int64_t samples) { return 1 + kCaution / std::sqrt(double(samples)); }
 
 // The stated error of plain means carries that factor too, where it decided when to stop: the mean

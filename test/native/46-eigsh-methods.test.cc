@@ -129,7 +129,7 @@ TEST_CASE(
           const std::vector<double> truth = expectedValues(values, hard.k, Which::LM);
           if (!r.converged) continue;
           checkMagnitudes(r, truth, precision == Precision::F32 ? 2e-5 : 1e-9, Which::LM);
-          if (std::string(hard.name).find("pairs") == std::string::npos) checkIntervals(r, truth);
+          checkIntervals(r, truth);
         }
 }
 
@@ -191,6 +191,7 @@ TEST_CASE("a 2000 x 2000 spiked Wishart matrix: spikes and the edge of the bulk"
   for (EigshMethod method : {EigshMethod::Lanczos, EigshMethod::Krylov, EigshMethod::Lobpcg})
     for (int64_t k : {3, 10})
       for (Precision precision : kPrecisions) {
+        if (method != EigshMethod::Lanczos && (k == 10) == (precision == Precision::F64)) continue;
         EigshOptions options;
         options.k = k;
         options.method = method;
