@@ -11,6 +11,7 @@ import {
   OptionError,
   type SolveOptions,
   solve,
+  trace,
 } from "../lib";
 import {
   dense,
@@ -171,12 +172,12 @@ test("lsmr inverts on the range: the trace of a pseudo-inverse, from the dual ma
     });
   const H = entry(p, n, (i, l) => X[l * p + i]!);
   const dual = entry(n, p, (i, l) => X[i * p + l]!);
-  const trace = (M: Float64Array, dim: number) =>
+  const traceOf = (M: Float64Array, dim: number) =>
     M.reduce((sum, x, m) => sum + (m % (dim + 1) === 0 ? x : 0), 0);
-  const wanted = trace(eliminate(dual, n, identity(n)), n);
+  const wanted = traceOf(eliminate(dual, n, identity(n)), n);
   const pseudo = inverse(denseOperator(H, p), { method: "lsmr", tol: 1e-12 });
   const matrix = await matrixOf(pseudo);
-  expect(trace(matrix, p) / wanted).toBeCloseTo(1, 8);
+  expect(traceOf(matrix, p) / wanted).toBeCloseTo(1, 8);
   // H H^+ H = H
   expect(relative(dense(H, p, dense(matrix, p, H, p), p), H)).toBeLessThan(1e-8);
 });
@@ -200,6 +201,8 @@ test("the inverse is an operator: its spectrum, products and compositions", asyn
   for (let i = 0; i < DIM; i++)
     for (let j = 0; j < i; j++)
       expect(Math.abs(matrix[i * DIM + j]! - matrix[j * DIM + i]!)).toBeLessThan(1e-9);
+  const sum = VALUES.reduce((total, x) => total + 1 / x, 0);
+  expect((await trace(inv)).value).toBeCloseTo(sum, 7);
   // Back again, restricted, shifted, and as a preconditioner of what it is the inverse of.
   expect(relative(await matrixOf(inverse(inv, { tol: 1e-9 })), A)).toBeLessThan(1e-6);
   const part = await matrixOf(inv.restrict({ indices: [0, 5] }).shift(2));
