@@ -48,7 +48,8 @@ export function run(file: string, args: DensityArguments, globals: Globals): Pro
         axis,
         ...(found.threshold !== undefined && { threshold: found.threshold }),
         ...{ kernelWidth: found.kernelWidth, kernel, outside, complete, rigorous },
-        ...{ resolution, scale, grid: found.grid, density: found.density, band: found.band },
+        ...{ resolution, scale, nodes: found.nodes, weights: found.weights },
+        ...{ grid: found.grid, density: found.density, band: found.band },
         ...(counts.length > 0 && { counts }),
         ...(below.length > 0 && { below }),
       },
@@ -213,7 +214,8 @@ function printBelow(
     trace: { value: number; sampling: number };
   }[],
 ): void {
-  const percent = (x: number) => (Number.isFinite(x) ? `${(100 * x).toPrecision(4)} %` : "unknown");
+  const percent = (x: number) =>
+    x === 0 ? "0 %" : Number.isFinite(x) ? `${(100 * x).toPrecision(3)} %` : "unknown";
   const rows = below.map(({ threshold, fraction, trace }) => [
     `|lambda| <= ${threshold}`,
     percent(fraction.value),

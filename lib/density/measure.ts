@@ -95,9 +95,11 @@ export class GaussMeasure implements Measure {
       if ((rule && i === smaller) || Math.abs(nodes[i]! - x) <= near) at += weights[i]!;
       else if (nodes[i]! < x) below += weights[i]!;
     const { lower, upper } = this.#withRounding(nodes, weights, x, below, below + at);
-    return this.#rule.exact
-      ? { below, upTo: below + at, lower, upper }
-      : { below: below + at / 2, upTo: below + at / 2, lower, upper };
+    if (this.#rule.exact) return { below, upTo: below + at, lower, upper };
+    // Midway between the bounds; beyond the Gauss nodes, which lie inside the spectrum, nothing.
+    const last = this.#rule.nodes.length;
+    const middle = smaller === 0 ? 0 : smaller === last ? 1 : below + at / 2;
+    return { below: middle, upTo: middle, lower, upper };
   }
 
   #withRounding(
