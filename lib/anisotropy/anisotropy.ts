@@ -5,6 +5,7 @@ import { OptionError } from "../errors";
 import { LinearOperator } from "../linear-operator";
 import type { ShapedTensor } from "../model/units";
 import { type Check, check, checkOptions, describe } from "../options";
+import { blockSpectra, cheaperTogether } from "./block-spectra";
 import {
   ESTIMATE_OPTIONS,
   type EstimatedMeasures,
@@ -53,6 +54,7 @@ const TABLE: { [K in keyof Required<GroupAnisotropyOptions>]: Check } = {
 export interface ExactAnisotropy extends ExactMeasures {
   /** All eigenvalues, with their signs, largest first. */
   values: Float64Array;
+  /** 0, like `seconds`, for a group whose block was computed together with others. */
   products: number;
   seconds: number;
 }
@@ -75,8 +77,9 @@ export type GroupAnisotropy = Anisotropy & {
  * How uneven an operator's spectrum is. The result says by `source` whether it is exact, from all
  * eigenvalues, or estimated, with an error of each number.
  *
- * With `by`, the same of the diagonal block of each tensor, layer or unit, in their order; exact,
- * that costs as many products as the blocks have coordinates.
+ * With `by`, the same of the diagonal block of each tensor, layer or unit, in their order. Exact, that
+ * is one pass over the samples for Gauss-Newton and Fisher matrices (`blockDiagonal`), C backward
+ * passes a sample for C outputs, and as many products as the blocks have coordinates for others.
  *
  * ```ts
  * const F = fisher(model, data, { type: "type-2" });
@@ -110,33 +113,55 @@ export async function anisotropy(
   const groups = groupsOf(operator, by, parameters);
   const total = groups.reduce((sum, { size }) => sum + size, 0);
   const begin = performance.now();
+  const seconds = () => (performance.now() - begin) / 1000;
+  const together = cheaperTogether(operator, by)
+    ? groups.filter(({ size }) => isExact(size, rest))
+    : [];
+  const spectra = await blockSpectra(operator, together, rest, (done) =>
+    onProgress?.({ products: 0, fraction: done / total, seconds: seconds() }),
+  );
   const found: (Anisotropy & { name: string })[] = [];
-  let [done, products] = [0, 0];
-  for (const { name, size, restricted } of groups) {
-    using part = restricted();
+  let done = together.reduce((sum, { size }) => sum + size, 0);
+  let products = 0;
+  for (const group of groups) {
+    const { name, size } = group;
+    const values = spectra.get(group);
+    if (values) {
+      const measures = spectrumMeasures(values, measureOptions(rest), operator.dtype);
+      found.push({ name, ...measures, values, products: 0, seconds: 0 });
+      continue;
+    }
+    using part = group.restricted();
     const measures = await whole(part, rest);
     found.push({ name, ...measures });
     done += size;
     products += measures.products;
-    const seconds = (performance.now() - begin) / 1000;
-    onProgress?.({ products, fraction: done / total, seconds });
+    onProgress?.({ products, fraction: done / total, seconds: seconds() });
   }
   const massOf = (a: Anisotropy) => (a.source === "exact" ? a.nuclear : a.nuclear.value);
   const mass = found.reduce((sum, part) => sum + massOf(part), 0);
   return found.map((part) => ({ ...part, share: mass === 0 ? 0 : massOf(part) / mass }));
 }
 
+function isExact(dim: number, { method = "auto", maxExact = 3000 }: AnisotropyOptions): boolean {
+  return method === "exact" || (method === "auto" && dim <= maxExact);
+}
+
+function measureOptions({ top, tau, z, window, samples }: AnisotropyOptions): MeasureOptions {
+  return { top, tau, z, window, samples };
+}
+
 async function whole(operator: LinearOperator, options: AnisotropyOptions): Promise<Anisotropy> {
-  const { method = "auto", maxExact = 3000, signal, onProgress, ...rest } = options;
-  const { top, tau, z, window, samples, ...estimate } = rest;
+  const { k, probes, definite, seed, top, signal, onProgress } = options;
   const begin = performance.now();
   const seconds = () => (performance.now() - begin) / 1000;
   const call = { signal, onProgress };
-  if (method === "estimate" || (method === "auto" && operator.dim > maxExact)) {
-    const measures = await estimatedMeasures(operator, { ...estimate, top }, call);
+  if (!isExact(operator.dim, options)) {
+    const estimate = { k, probes, definite, seed, top };
+    const measures = await estimatedMeasures(operator, estimate, call);
     return { ...measures, seconds: seconds() };
   }
   const { values, products } = await allEigenvalues(operator, call);
-  const measures = spectrumMeasures(values, { top, tau, z, window, samples }, operator.dtype);
+  const measures = spectrumMeasures(values, measureOptions(options), operator.dtype);
   return { ...measures, values, products, seconds: seconds() };
 }

@@ -12,6 +12,8 @@ export interface Group {
   /** Of the tensor, of the layer, or "layer[3]" of a unit. */
   name: string;
   size: number;
+  /** Coordinates of the operator. */
+  indices: () => number[];
   /** The operator on them alone. */
   restricted: () => LinearOperator;
 }
@@ -27,14 +29,14 @@ function segmentsOf(operator: LinearOperator): readonly Segment[] {
 
 function ofTensors(operator: LinearOperator, name: string, tensors: readonly Segment[]): Group {
   const names = tensors.map((tensor) => tensor.name);
-  const indices = tensors.flatMap(({ offset, size }) =>
-    Array.from({ length: size }, (_, i) => offset + i),
-  );
+  const indices = () =>
+    tensors.flatMap(({ offset, size }) => Array.from({ length: size }, (_, i) => offset + i));
   return {
     name,
-    size: indices.length,
+    size: tensors.reduce((sum, { size }) => sum + size, 0),
+    indices,
     // Whole tensors by name cost less than the full product.
-    restricted: () => operator.restrict(names.every(isPlainName) ? names : { indices }),
+    restricted: () => operator.restrict(names.every(isPlainName) ? names : { indices: indices() }),
   };
 }
 
@@ -83,6 +85,7 @@ function ofUnits(operator: LinearOperator, layer: string, tensors: ShapedTensor[
       return {
         name: `${name}[${unit}]`,
         size: indices.length,
+        indices: () => indices,
         restricted: () => operator.restrict({ indices }),
       };
     });
