@@ -19,6 +19,7 @@ import {
   type Model,
   OptionError,
   type StructuredOperator,
+  solve,
   structuredOperator,
 } from "../lib";
 import { floats, modelBytes, node, value } from "./10-model-maker";
@@ -345,6 +346,20 @@ describe("what holds for every one", () => {
       expect.objectContaining({ split: "at the output", warnings: [] }),
     ]);
   });
+});
+
+test("its inverse is a preconditioner like any other", async () => {
+  const { model, data } = await openReference("conv1d", 20);
+  const options = { precision: "float64" } as const;
+  using G = ggn(model, data, options);
+  using op = await kfac(model, data, { ...options, eigenvalueCorrected: true });
+  const damping = (await op.trace()) / op.dim;
+  using preconditioner = await op.inverse(damping);
+  const b = vector(G.dim);
+  const plain = await solve(G, b, { damping, tol: 1e-8 });
+  const other = await solve(G, b, { damping, tol: 1e-8, preconditioner });
+  expect([plain.converged, other.converged]).toEqual([true, true]);
+  expect(relative(other.solution, plain.solution)).toBeLessThan(1e-6);
 });
 
 describe("factors", () => {
