@@ -19,11 +19,12 @@ export async function run(
     const { method } = args;
     const options = method === "samples" ? givenOnly(samplingOf(args)) : samplingOf(args);
     const found = await diagonal(operator, { ...options, method, ...call });
-    const { values, standardErrors, products, seconds, warnings, reason, ...json } = found;
+    const { values, standardErrors, products, seconds, warnings, reason, ...rest } = found;
+    const { samples: draws, ...json } = rest;
     const tensors = byTensor(operator, found);
     const trace = values.reduce((sum, x) => sum + x, 0);
     return {
-      json: { ...json, trace, tensors },
+      json: { ...json, draws, trace, tensors },
       products,
       warnings,
       notConverged: found.converged ? undefined : reason,

@@ -33,9 +33,10 @@ export async function run(file: string, args: TraceArguments, globals: Globals):
     const { method } = args;
     const options = method === "samples" ? givenOnly(samplingOf(args)) : samplingOf(args);
     const found = await trace(operator, { ...options, method, ...call });
-    const { products, seconds, warnings, reason, ...json } = found;
+    // `samples` are those of the data in every document.
+    const { products, seconds, warnings, reason, samples: draws, ...json } = found;
     return {
-      json,
+      json: { ...json, draws },
       products,
       warnings,
       notConverged: found.converged ? undefined : reason,
