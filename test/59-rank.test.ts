@@ -223,15 +223,15 @@ describe("by counting", () => {
   const count = { method: "count", seed: 2 } as const;
 
   test("the interval holds the rank, of indefinite operators too, at any scale", async () => {
-    for (const c of [2 ** -40, 1, 2 ** 40]) {
-      const spectrum = Float64Array.from({ length: 400 }, (_, i) =>
+    for (const c of [2 ** -40, 2 ** 40]) {
+      const spectrum = Float64Array.from({ length: 200 }, (_, i) =>
         i < 90 ? c * (i % 3 ? 1 : -1) * (0.3 + i / 100) : 0,
       );
-      using A = linearOperator(400, (block) => block.map((x, i) => x * spectrum[i % 400]!));
+      using A = linearOperator(200, (block) => block.map((x, i) => x * spectrum[i % 200]!));
       const found = await numericalRank(A, count);
       expect(found).toMatchObject({
         source: "estimated",
-        dim: 400,
+        dim: 200,
         formula: "max |lambda| * 0.0001",
       });
       // Sign vectors see a diagonal matrix without sampling error.

@@ -70,8 +70,12 @@ describe("anisotropy", () => {
       "anisotropy",
       ...subject("mlp_relu"),
       ...["--operator", "ggn", "--by", "layer"],
-      ...["--probes", "4", "--k", "5"],
+      ...["--probes", "4", "--k", "5", "--out", folder],
     );
+    const csv = readFileSync(join(folder, "groups.csv"), "utf8").trim().split("\n");
+    expect(csv).toHaveLength(4);
+    expect(csv[0]).toMatch(/^name,size,source,absolute,largest,share,participationRatio,/);
+    expect(csv[3]).toMatch(/^"net\.4",650,exact,false,/);
     expect(layers.groups.map((group: { name: string }) => group.name)).toEqual([
       "net.0",
       "net.2",
@@ -80,6 +84,9 @@ describe("anisotropy", () => {
     const shares = layers.groups.map((group: { share: number }) => group.share);
     expect(shares.reduce((a: number, b: number) => a + b)).toBeCloseTo(1, 12);
     expect(layers.groups[2].source).toBe("exact");
+    const units = cli("anisotropy", ...subject("mlp_relu"), "--operator", "ggn", "--by", "unit");
+    expect(units.out).toContain("and 142 of smaller share: --json and --out have all of them");
+    expect(units.out).toMatch(/^net\.4\[9\] +65 +exact /m);
     const classes = json("anisotropy", ...small, "--by", "class");
     expect(classes.groups).toHaveLength(10);
     expect(classes.groups.reduce((sum: number, g: { samples: number }) => sum + g.samples, 0)).toBe(

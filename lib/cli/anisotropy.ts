@@ -97,11 +97,33 @@ function findings(rows: Row[], json: object, human: () => void): Findings {
   return {
     json: only ? withoutValues(only) : json,
     human,
-    products: rows.reduce((sum, row) => sum + row.products, 0),
+    // None where blocks came from rows of samples.
+    products: rows.reduce((sum, row) => sum + row.products, 0) || undefined,
+    files: only ? {} : { "groups.csv": csvOf(rows) },
     arrays: only?.source === "exact" ? { values: { values: only.values } } : {},
     warnings: rows.flatMap((row) => (row.source === "estimated" ? row.warnings : [])),
     notConverged: (cut as EstimatedMeasures | undefined)?.reason,
   };
+}
+
+const numberOf = (x: number | Uncertain) => (typeof x === "number" ? x : x.value);
+const errorOf = (x: number | Uncertain) => (typeof x === "number" ? 0 : x.standardError);
+
+/** The groups with the measures that both kinds have, each with its error. */
+function csvOf(rows: readonly Row[]): string {
+  const measures = ["participationRatio", "intrinsicDimension", "stableRank", "trace"] as const;
+  const head = ["name", "size", "source", "absolute", "largest", "share"];
+  const lines = rows.map((row) => [
+    `"${row.name!.replaceAll('"', '""')}"`,
+    row.dim,
+    row.source,
+    row.absolute,
+    row.largest,
+    row.share ?? "",
+    ...measures.flatMap((name) => [numberOf(row[name]), errorOf(row[name])]),
+  ]);
+  const names = [...head, ...measures.flatMap((name) => [name, `${name}Error`])];
+  return `${[names, ...lines].map((line) => line.join(",")).join("\n")}\n`;
 }
 
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
@@ -187,6 +209,9 @@ function printExact(found: ExactAnisotropy): void {
     );
 }
 
+/** Rows of a table for people. */
+const MOST_ROWS = 60;
+
 function printGroups(by: string, rows: readonly Row[]): void {
   const shares = rows.every(({ share }) => share !== undefined);
   const head = [
@@ -199,13 +224,10 @@ function printGroups(by: string, rows: readonly Row[]): void {
   const measures = ["PR", "PR / size", "tr / l1", "stable rank"];
   const numbers = (row: Row): Cell[] => {
     const of = (name: "participationRatio" | "intrinsicDimension" | "stableRank") => {
-      const value = row[name];
-      return typeof value === "number"
-        ? value.toPrecision(4)
-        : `${value.value.toPrecision(4)} +- ${error(value.standardError)}`;
+      const text = numberOf(row[name]).toPrecision(4);
+      return row.source === "exact" ? text : `${text} +- ${error(errorOf(row[name]))}`;
     };
-    const ratio = row.participationRatio;
-    const relative = (typeof ratio === "number" ? ratio : ratio.value) / row.dim;
+    const relative = numberOf(row.participationRatio) / row.dim;
     return [
       of("participationRatio"),
       relative.toPrecision(3),
@@ -213,9 +235,12 @@ function printGroups(by: string, rows: readonly Row[]): void {
       of("stableRank"),
     ];
   };
+  // Those that matter most, in their order, of a list that nobody would read.
+  const least = shares ? [...rows].sort((a, b) => b.share! - a.share!)[MOST_ROWS - 1]?.share : 0;
+  const shown = rows.filter(({ share }) => (share ?? 0) >= (least ?? 0)).slice(0, MOST_ROWS);
   const lines = table(
     [...head, ...measures],
-    rows.map((row) => [
+    shown.map((row) => [
       row.name!,
       count(by === "class" ? row.samples! : row.dim),
       `${row.source}${row.absolute ? ", |lambda|" : ""}`,
@@ -225,4 +250,8 @@ function printGroups(by: string, rows: readonly Row[]): void {
     ]),
   );
   for (const line of lines) print(line);
+  if (shown.length < rows.length)
+    print(
+      `and ${count(rows.length - shown.length)} of smaller share: --json and --out have all of them`,
+    );
 }
