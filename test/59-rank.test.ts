@@ -81,6 +81,21 @@ const CASES: Case[] = [
   { name: "O9, 4-5-5-5-2", widths: [4, 5, 5, 5, 2], samples: 60, bias: true, ranks: [10, 56, 64] },
   { name: "O9, 8-2-6-4", widths: [8, 2, 6, 4], samples: 60, bias: true, ranks: [24, 46, 60] },
   { name: "O9, 2-6-4", widths: [2, 6, 4], samples: 60, bias: true, ranks: [12, 36, 42] },
+  { name: "O9, 6-8-1", widths: [6, 8, 1], samples: 60, bias: true, ranks: [7, 16, 23] },
+  { name: "O9, 8-3-6-4", widths: [8, 3, 6, 4], samples: 60, bias: true, ranks: [31, 60, 79] },
+  { name: "O9, 8-6-2-4", widths: [8, 6, 2, 4], samples: 60, bias: true, ranks: [24, 38, 52] },
+  { name: "O9, 8-2-2-4", widths: [8, 2, 2, 4], samples: 60, bias: true, ranks: [24, 22, 36] },
+  { name: "O9, 8-2-6-6-4", widths: [8, 2, 6, 6, 4], samples: 60, bias: true, ranks: [24, 76, 90] },
+  { name: "O9, 3-6-5-5", widths: [3, 6, 5, 5], samples: 60, bias: true, ranks: [20, 76, 84] },
+  { name: "O9, 2-6-6-4", widths: [2, 6, 6, 4], samples: 60, bias: true, ranks: [12, 66, 72] },
+  {
+    name: "two hidden layers of 4 on data of rank 41",
+    widths: [64, 4, 4, 10],
+    samples: 100,
+    dataRank: 41,
+    loss: "cross-entropy",
+    ranks: [184, 88, 216],
+  },
   {
     name: "O9, 10-6-3 on data of rank 4",
     widths: [10, 6, 3],
@@ -183,6 +198,23 @@ test("O10 and O11: spectra in closed form, and their ranks", async () => {
   for (const make of [ggn, functionalHessian, hessian])
     ranks.push((await numericalRank(make(shifted.model, shifted.data, options))).rank);
   expect(ranks).toEqual([6, 8, 10]);
+});
+
+test("O17: symmetries of relu and softmax are null vectors of a network with biases", async () => {
+  // One rescaling a hidden unit, for the Gauss-Newton matrix, and a translation of the logits by a
+  // function of the hidden layer, 4 weights and a bias.
+  const widths = [5, 4, 3];
+  const theta = normals(23, thetaSize(widths), 0.6);
+  const model = await netModel({ widths, theta, activation: "Relu" });
+  using data = await dataOf({
+    x: { data: normals(24, 1500), shape: [5] },
+    y: { data: integers(25, 300, 3), shape: [] },
+  });
+  const options = { loss: "cross-entropy", precision } as const;
+  const outer = await numericalRank(ggn(model, data, options));
+  const whole = await numericalRank(hessian(model, data, options));
+  expect([outer.dim, outer.rank, whole.rank]).toEqual([39, 39 - 4 - 5, 39 - 5]);
+  expect(outer.certain && whole.certain).toBe(true);
 });
 
 describe("of eigenvalues", () => {
