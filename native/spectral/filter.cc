@@ -16,7 +16,7 @@ constexpr double kEndMargin = 0.005;  // of the width, on both sides
 constexpr double kHighestEdge = 0.6;  // of the filter at the ends of the interval, 1 at its peak
 constexpr double kLowestEdge = 0.02;
 constexpr int64_t kMostDegree = 20000;
-constexpr int64_t kSizingProbes = 2, kCheckProbes = 10;
+constexpr int64_t kSizingProbes = 2, kCheckProbes = 6;
 constexpr int64_t kSizingDegree = 24, kCheckDegree = 120;  // the least
 constexpr int64_t kCheckDegrees = 12;                      // of the count, in degrees of the filter
 constexpr double kOuterShare = 0.05, kLeastOuter = 1e-13;

@@ -286,12 +286,21 @@ class Restarted {
     for (double residual : pairs.residuals) invariant &= residual <= target_ * scale_;
     for (int end : {1, -1}) {
       if (!usesEnd(which_, k_, end)) continue;
-      const std::size_t at = end > 0 ? pairs.values.size() - 1 : 0;
-      const double margin = -gainOver(values_, pairs.values[at], which_, end);
-      double growth = 1;
-      if (margin > 0)
-        growth = spread > 0 ? std::cosh(double(steps - 1) * std::acosh(1 + 2 * margin / spread))
-                            : HUGE_VAL;
+      // The polynomial may vanish at values that have converged, and grow over those behind.
+      double growth = 1, zeros = 1;
+      const int64_t count = pairs.values.size();
+      for (int64_t c = 0; c < std::min(count, steps); ++c) {
+        const int64_t at = end > 0 ? count - 1 - c : c;
+        const double margin = -gainOver(values_, pairs.values[at], which_, end);
+        if (!(margin > 0)) break;
+        const double width = std::abs(pairs.values[end > 0 ? 0 : count - 1] - pairs.values[at]);
+        const double lift = width > 0 ? std::cosh(double(steps - 1 - c) *
+                                                  std::acosh(1 + 2 * margin / width))
+                                      : HUGE_VAL;
+        growth = std::max(growth, zeros * lift);
+        if (pairs.residuals[at] > target_ * scale_) break;
+        zeros *= std::min(1.0, margin / spread);
+      }
       // The vector lies in an invariant space, up to the tolerance: others have no share in it.
       if (invariant) growth = std::max(growth, 1 / target_);
       chance = std::max(chance, unit / growth);
@@ -300,8 +309,10 @@ class Restarted {
   }
 
   void state(double chance, int64_t products) {
-    missed_ = {chance, space_.exhausted()
-                           ? "the search went through the whole space"
+    missed_ = {chance, space_.exhausted() ? "the search went through the whole space"
+                       : std::isnan(chance)
+                           ? "a search of " + std::to_string(products) +
+                                 " products found none, and was too short for a bound"
                            : "growth of Chebyshev polynomials in a search of " +
                                  std::to_string(products) +
                                  " products from a random vector orthogonal to the pairs"};

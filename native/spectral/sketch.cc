@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "spectral/certify.h"
+
 namespace eigenscope {
 
 namespace {
@@ -80,6 +82,7 @@ EigshResult SketchProgress::finish(Basis& basis, const std::vector<double>& valu
                                    const std::vector<double>& residuals,
                                    const std::string& method) {
   EigshResult result = finishPairs(plan_, a_, basis, values, residuals, scale_, method);
+  result.missed.how = describeBlock(plan_);
   if (!result.converged) {
     const double worst = *std::max_element(residuals.begin(), residuals.end()) / result.scale;
     result.reason = describeNotConverged(plan_, worst, !stalled() && !reached());

@@ -210,7 +210,7 @@ TEST_CASE("a filter finds every eigenvalue in an interval, with a count") {
           CHECK(r.intervals[i].high >= expected[i] * factor);
         }
         CHECK_FALSE(r.count.exact);
-        CHECK(r.count.probes == 10);
+        CHECK(r.count.probes == 6);
         CHECK(std::abs(r.count.estimate - double(expected.size())) <=
               3 * r.count.standardError + 2);
         CHECK(r.warnings.empty());
