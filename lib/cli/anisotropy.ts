@@ -52,13 +52,14 @@ export function run(file: string, args: AnisotropyArguments, globals: Globals): 
 
 function optionsOf(args: AnisotropyArguments): AnisotropyOptions {
   const { operator = "hessian", k, probes, seed, exact, estimate } = args;
+  const negative = [args.classWeights, args.posWeight].flat().some((w) => (w ?? 0) < 0);
   return {
     method: exact ? "exact" : estimate ? "estimate" : "auto",
     k,
     probes,
     seed,
-    // Fisher matrices are sums of squares; so are Gauss-Newton matrices of convex losses.
-    definite: operator.startsWith("fisher") ? true : undefined,
+    // Sums of squares; Gauss-Newton matrices too, as all losses that have one are convex.
+    definite: operator.startsWith("fisher") || (operator === "ggn" && !negative) || undefined,
   };
 }
 
