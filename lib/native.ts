@@ -548,19 +548,10 @@ export interface NativeCalls {
     object,
     { classes: number; weights: Float64Array; means: Float64Array; squares: Float64Array },
   ];
-  /** Blocks with their eigenvalues, block after block, largest first in each. */
-  structuredSummary: [
-    { damping: number },
-    {
-      trace: number;
-      frobenius: number;
-      sign: number;
-      logAbs: number;
-      blocks: NativeBlock[];
-      eigenvalues: Float64Array;
-    },
-  ];
   structuredBlocks: [object, { trace: number; frobenius: number; blocks: NativeBlock[] }];
+  /** Block after block, largest first in each. */
+  structuredEigenvalues: [object, { values: Float64Array }];
+  structuredDeterminant: [{ damping: number }, { sign: number; logAbs: number }];
   structuredParts: [
     { block: number },
     {

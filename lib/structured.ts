@@ -3,8 +3,8 @@ import { CALL_OPTIONS, type CallOptions, run } from "./call";
 import { OptionError } from "./errors";
 import { LinearOperator, type OperatorReport } from "./linear-operator";
 import type { Segment } from "./masks/mask";
-import { type NativeOperator, native } from "./native";
-import { type Check, check, checkOptions, describe } from "./options";
+import { type NativeCalls, type NativeOperator, native } from "./native";
+import { type Check, check, checkOptions, describe, typeName } from "./options";
 
 /** One block, without what costs a decomposition. */
 export interface StructuredBlock {
@@ -101,13 +101,7 @@ export class StructuredOperator extends LinearOperator {
   async blocks(options?: CallOptions): Promise<StructuredBlock[]> {
     checkOptions("blocks", options, CALL_OPTIONS);
     const { blocks } = await this.#call("structuredBlocks", {}, options);
-    return blocks.map(({ name, kind, size, trace, frobenius }) => ({
-      name,
-      kind: kind as StructuredBlock["kind"],
-      size,
-      trace,
-      frobenius,
-    }));
+    return blocks as StructuredBlock[];
   }
 
   /** What block `i` of `blocks` is made of. Throws OptionError where there is no such block. */
@@ -131,15 +125,14 @@ export class StructuredOperator extends LinearOperator {
    */
   async eigenvalues(options?: CallOptions): Promise<StructuredSpectrum> {
     checkOptions("eigenvalues", options, CALL_OPTIONS);
-    const found = await this.#call("structuredSummary", { damping: 0 }, options);
-    let begin = 0;
-    const blocks = found.blocks.map(({ name, kind, size, trace, frobenius }) => {
-      begin += size;
-      const values = found.eigenvalues.slice(begin - size, begin);
-      return { name, kind: kind as StructuredBlock["kind"], size, trace, frobenius, values };
+    const { trace, frobenius, blocks } = await this.#call("structuredBlocks", {}, options);
+    const { values } = await this.#call("structuredEigenvalues", {}, options);
+    let end = 0;
+    const own = (blocks as StructuredBlock[]).map((block) => {
+      end += block.size;
+      return { ...block, values: values.slice(end - block.size, end) };
     });
-    const values = found.eigenvalues.sort().reverse();
-    return { values, trace: found.trace, frobenius: found.frobenius, blocks };
+    return { values: values.sort().reverse(), trace, frobenius, blocks: own };
   }
 
   /**
@@ -150,7 +143,7 @@ export class StructuredOperator extends LinearOperator {
   async logDeterminant(damping = 0, options?: CallOptions): Promise<LogDeterminant> {
     checkOptions("logDeterminant", options, CALL_OPTIONS);
     checkDamping("logDeterminant", damping);
-    const { logAbs, sign } = await this.#call("structuredSummary", { damping }, options);
+    const { logAbs, sign } = await this.#call("structuredDeterminant", { damping }, options);
     return { value: logAbs, sign };
   }
 
@@ -172,11 +165,11 @@ export class StructuredOperator extends LinearOperator {
     return new StructuredOperator(core, name, this.parameters, this.#report);
   }
 
-  #call<N extends "structuredBlocks" | "structuredParts" | "structuredSummary">(
+  #call<N extends keyof NativeCalls>(
     name: N,
-    given: import("./native").NativeCalls[N][0],
+    given: NativeCalls[N][0],
     options: CallOptions | undefined,
-  ): Promise<import("./native").NativeCalls[N][1]> {
+  ): Promise<NativeCalls[N][1]> {
     return run((onProgress) => this.native.call(name, given, onProgress), options);
   }
 }
@@ -207,19 +200,24 @@ export type BlockNumbers = {
  * A block-diagonal operator of given numbers, which are copied: with the dimension, precision and
  * parameters of another operator, such as the one whose diagonal or blocks they are.
  *
+ * @param blocks dense and diagonal blocks, or one diagonal for all coordinates
  * @throws OptionError when blocks overlap, leave a coordinate out, or have the wrong size
  */
 export function structuredOperator(
   like: LinearOperator,
-  blocks: readonly BlockNumbers[],
+  blocks: readonly BlockNumbers[] | Float64Array,
 ): StructuredOperator {
   if (!(like instanceof LinearOperator))
     throw new OptionError(`structuredOperator: expected an operator, got ${describe(like)}`);
-  if (!Array.isArray(blocks))
+  if (!Array.isArray(blocks) && typeName(blocks) !== "Float64Array")
     throw new OptionError(
-      `structuredOperator: blocks: expected an array of blocks, got ${describe(blocks)}`,
+      "structuredOperator: blocks: expected an array of blocks or a Float64Array, " +
+        `got ${describe(blocks)}`,
     );
-  const given = blocks.map((block) => ({ ...block, indices: Array.from(block.indices) }));
+  const list: readonly BlockNumbers[] = Array.isArray(blocks)
+    ? blocks
+    : [{ name: "diagonal", indices: [...blocks.keys()], diagonal: blocks as Float64Array }];
+  const given = list.map((block) => ({ ...block, indices: Array.from(block.indices) }));
   const core = native().structuredOperator(like.native, given);
   return new StructuredOperator(core, `blocks of ${like.name}`, like.parameters);
 }

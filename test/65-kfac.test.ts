@@ -414,6 +414,16 @@ describe("blocks of given numbers", () => {
     }
   });
 
+  test("one diagonal for all: the exact one of an operator", async () => {
+    const { model, data } = await tinyProblem();
+    using G = ggn(model, data, { precision: "float64" });
+    const { diagonal, trace } = await exactDiagonal(G);
+    const op = structuredOperator(G, diagonal);
+    expect(await op.apply(new Float64Array(G.dim).fill(1))).toEqual(diagonal);
+    expect(await op.trace()).toBeCloseTo(trace, 12);
+    expect(op.parameters).toEqual(G.parameters);
+  });
+
   test("an indefinite or a singular one", async () => {
     const like = linearOperator(2, (V) => V);
     const op = structuredOperator(like, [

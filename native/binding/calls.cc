@@ -16,6 +16,7 @@ constexpr CallRow kCalls[] = {
     {"sampleRows", sampleRowsCall},
     {"jacobian", jacobianCall},
     {"risk", riskCall},
+    {"outputs", outputsCall},
     {"blockDiagonal", blockDiagonalCall},
     {"classMeans", classMeansCall},
     {"quadrature", quadratureCall},
@@ -24,8 +25,9 @@ constexpr CallRow kCalls[] = {
     {"trace", traceCall},
     {"diagonal", diagonalCall},
     {"evenNorm", evenNormCall},
-    {"structuredSummary", structuredSummaryCall},
     {"structuredBlocks", structuredBlocksCall},
+    {"structuredEigenvalues", structuredEigenvaluesCall},
+    {"structuredDeterminant", structuredDeterminantCall},
     {"structuredParts", structuredPartsCall},
 };
 

@@ -95,6 +95,7 @@ Work rowsShapeCall(CallInputs& inputs);
 Work sampleRowsCall(CallInputs& inputs);
 Work jacobianCall(CallInputs& inputs);
 Work riskCall(CallInputs& inputs);
+Work outputsCall(CallInputs& inputs);
 Work blockDiagonalCall(CallInputs& inputs);
 Work classMeansCall(CallInputs& inputs);
 Work quadratureCall(CallInputs& inputs);
@@ -103,8 +104,9 @@ Work functionProductCall(CallInputs& inputs);
 Work traceCall(CallInputs& inputs);
 Work diagonalCall(CallInputs& inputs);
 Work evenNormCall(CallInputs& inputs);
-Work structuredSummaryCall(CallInputs& inputs);
 Work structuredBlocksCall(CallInputs& inputs);
+Work structuredEigenvaluesCall(CallInputs& inputs);
+Work structuredDeterminantCall(CallInputs& inputs);
 Work structuredPartsCall(CallInputs& inputs);
 
 // inverseOperator, beside the call "solve"; see lib/native.ts.

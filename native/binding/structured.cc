@@ -70,64 +70,48 @@ std::shared_ptr<StructuredLeaf> structuredOf(const OperatorPtr& op, const char* 
 
 namespace {
 
-Fields rowOf(const StructuredOperator::Entry& entry, const std::vector<double>& values,
-             double damping) {
-  double logAbs = 0;
-  for (double value : values) logAbs += std::log(std::abs(value + damping));
-  return Fields{{"name", entry.name},
-                {"kind", std::string(entry.block->kind())},
-                {"size", entry.block->size()},
-                {"trace", entry.block->trace()},
-                {"frobenius", std::sqrt(entry.block->squares())},
-                {"largest", values.empty() ? 0.0 : values.front()},
-                {"smallest", values.empty() ? 0.0 : values.back()},
-                {"logAbs", logAbs}};
+std::vector<Fields> rowsOf(const StructuredOperator& op) {
+  std::vector<Fields> rows;
+  for (const auto& entry : op.entries())
+    rows.push_back(Fields{{"name", entry.name},
+                          {"kind", std::string(entry.block->kind())},
+                          {"size", entry.block->size()},
+                          {"trace", entry.block->trace()},
+                          {"frobenius", std::sqrt(entry.block->squares())}});
+  return rows;
 }
 
 }  // namespace
 
-// {damping}: trace, Frobenius norm, all eigenvalues block by block, and the determinant of the
-// damped operator.
-Work structuredSummaryCall(CallInputs& inputs) {
-  const auto leaf = structuredOf(inputs.op(), "structuredSummary");
-  const double damping = inputs.options().number("damping", 0);
-  return [leaf, damping](Task& task) {
-    const auto op = leaf->get();
-    const auto spectra = op->eigenvalues(task);
-    const auto determinant = op->determinant(damping, task);
-    std::vector<Fields> blocks;
-    std::vector<double> values;
-    values.reserve(static_cast<std::size_t>(op->dim()));
-    for (std::size_t i = 0; i < spectra.size(); ++i) {
-      blocks.push_back(rowOf(op->entries()[i], spectra[i], damping));
-      values.insert(values.end(), spectra[i].begin(), spectra[i].end());
-    }
-    return Fields{{"trace", op->trace()},
-                  {"frobenius", op->frobenius()},
-                  {"sign", static_cast<int64_t>(determinant.sign)},
-                  {"logAbs", determinant.logAbs},
-                  {"blocks", std::move(blocks)},
-                  {"eigenvalues", std::move(values)}};
-  };
-}
-
-// Names, kinds, sizes and traces of the blocks, which cost no decomposition.
+// What costs no decomposition.
 Work structuredBlocksCall(CallInputs& inputs) {
   const auto leaf = structuredOf(inputs.op(), "structuredBlocks");
   return [leaf](Task&) {
     const auto op = leaf->get();
-    std::vector<Fields> blocks;
-    for (const auto& entry : op->entries()) {
-      std::vector<int64_t> rows;
-      for (const auto& part : entry.block->parts()) rows.push_back(part.shape[0]);
-      blocks.push_back(Fields{{"name", entry.name},
-                              {"kind", std::string(entry.block->kind())},
-                              {"size", entry.block->size()},
-                              {"trace", entry.block->trace()},
-                              {"frobenius", std::sqrt(entry.block->squares())},
-                              {"factors", std::move(rows)}});
-    }
-    return Fields{{"trace", op->trace()}, {"frobenius", op->frobenius()}, {"blocks", blocks}};
+    return Fields{{"trace", op->trace()}, {"frobenius", op->frobenius()}, {"blocks", rowsOf(*op)}};
+  };
+}
+
+// All eigenvalues block by block, descending in each.
+Work structuredEigenvaluesCall(CallInputs& inputs) {
+  const auto leaf = structuredOf(inputs.op(), "structuredEigenvalues");
+  return [leaf](Task& task) {
+    const auto op = leaf->get();
+    std::vector<double> values;
+    values.reserve(static_cast<std::size_t>(op->dim()));
+    for (const auto& own : op->eigenvalues(task))
+      values.insert(values.end(), own.begin(), own.end());
+    return Fields{{"values", std::move(values)}};
+  };
+}
+
+// {damping}: of the damped operator.
+Work structuredDeterminantCall(CallInputs& inputs) {
+  const auto leaf = structuredOf(inputs.op(), "structuredDeterminant");
+  const double damping = inputs.options().number("damping", 0);
+  return [leaf, damping](Task& task) {
+    const auto determinant = leaf->get()->determinant(damping, task);
+    return Fields{{"sign", static_cast<int64_t>(determinant.sign)}, {"logAbs", determinant.logAbs}};
   };
 }
 

@@ -314,6 +314,11 @@ class Maker {
     result.op = std::make_shared<StructuredOperator>(std::move(entries), dim_, options_.precision,
                                                      std::move(index_), threads_);
     result.report = report_;
+    constexpr int64_t kMany = 1000;
+    if (columns_ > kMany && options_.kind == OperatorKind::FisherType2)
+      result.report.warnings.push_back(
+          "type-2 took " + std::to_string(columns_) +
+          " backward passes a sample, one an output: mc with a few draws costs less");
     if (task_.report) task_.report({0, -1, 1});
     return result;
   }
