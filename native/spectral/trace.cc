@@ -327,8 +327,11 @@ SampledEstimate trace(LinearOperator& op, const TraceOptions& given, Task& task)
   result.value += offset;
   result.low += offset;
   result.high += offset;
-  const std::string warning = asymmetryWarning(sampler->asymmetry(), op.precision());
-  if (!warning.empty()) result.warnings.push_back(warning);
+  if (!asymmetryWarning(sampler->asymmetry(), op.precision()).empty())
+    result.warnings.push_back(
+        "the operator does not look symmetric: u^T A v and v^T A u differ by " +
+        shortNumber(sampler->asymmetry()) +
+        " of its norm; use method hutchinson or exact, which do not need it");
   return result;
 }
 
