@@ -382,8 +382,8 @@ function measuredByLanczos(result: NativeQuadrature, dim: number): Measured {
     weights: rules.map((rule) => rule.weights),
     residuals: rules.map((rule) => rule.residuals),
     complete: all !== undefined,
-    least: Math.min(...nodes.map((list) => list[0]!)),
-    largest: Math.max(...nodes.map((list) => list.at(-1)!)),
+    least: nodes.reduce((least, list) => Math.min(least, list[0]!), Number.POSITIVE_INFINITY),
+    largest: nodes.reduce((most, list) => Math.max(most, list.at(-1)!), Number.NEGATIVE_INFINITY),
     scale,
     resolution,
     products,
@@ -404,6 +404,8 @@ function measuredByMoments(result: NativeMoments): Measured {
     complete: false,
   };
 }
+
+const ascending = (a: number, b: number) => a - b;
 
 type Shown = Pick<
   SpectralDensity,
@@ -438,9 +440,9 @@ function onAxis(
   const series = measures.some((measure) => measure instanceof ChebyshevMeasure);
   const lowest = series ? measures[0]!.nodes[0]! : least;
   const highest = series ? measures[0]!.nodes.at(-1)! : measured.largest;
-  const shown = measures.flatMap(({ nodes }) => Array.from(nodes).filter(visible));
-  let low = axis.to(name === "log" ? Math.min(...shown) : lowest);
-  let high = axis.to(name === "log" ? Math.max(...shown) : highest);
+  const shown = measures.flatMap(({ nodes }) => Array.from(nodes).filter(visible)).sort(ascending);
+  let low = axis.to(name === "log" ? (shown[0] ?? Number.NaN) : lowest);
+  let high = axis.to(name === "log" ? (shown.at(-1) ?? Number.NaN) : highest);
   if (!Number.isFinite(low) || !Number.isFinite(high)) low = high = 0;
   const range = high - low || (name === "linear" ? scale : 0) || 1;
 

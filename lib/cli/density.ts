@@ -172,10 +172,7 @@ function describe(found: SpectralDensity): void {
     ],
     ["axis", onAxis],
     ["kernel", `${unit}, ${(100 * kernelWidth).toPrecision(2)} % of the range`],
-    [
-      found.method === "slq" ? "nodes between" : "interval",
-      `${short(ends[0]!)} and ${short(ends[1]!)}`,
-    ],
+    [found.method === "slq" ? "nodes" : "interval", `${short(ends[0]!)} to ${short(ends[1]!)}`],
     ...(found.complete ? [["complete", "all eigenvalues are known"] as const] : []),
   ]);
 }

@@ -87,18 +87,22 @@ export class GaussMeasure implements Measure {
     const rule = this.#rule.exact ? undefined : ruleThrough(this.#rule, x, this.#scale);
     // Where x is a Gauss node, the Gauss rule is the rule through it.
     const { nodes, weights } = rule ?? this.#rule;
+    const last = this.#rule.nodes.length;
     const smaller = this.#rule.nodes.filter((node) => node < x).length;
-    const near = this.#resolution;
+    const through = rule ? smaller : nearest(nodes, x);
     let below = 0;
     let at = 0;
-    for (let i = 0; i < nodes.length; i++)
-      if ((rule && i === smaller) || Math.abs(nodes[i]! - x) <= near) at += weights[i]!;
+    let middle = 0;
+    for (let i = 0; i < nodes.length; i++) {
+      if ((rule && i === through) || Math.abs(nodes[i]! - x) <= this.#resolution) at += weights[i]!;
       else if (nodes[i]! < x) below += weights[i]!;
+      if (i <= through) middle += i < through ? weights[i]! : weights[i]! / 2;
+    }
     const { lower, upper } = this.#withRounding(nodes, weights, x, below, below + at);
     if (this.#rule.exact) return { below, upTo: below + at, lower, upper };
     // Midway between the bounds; beyond the Gauss nodes, which lie inside the spectrum, nothing.
-    const last = this.#rule.nodes.length;
-    const middle = smaller === 0 ? 0 : smaller === last ? 1 : below + at / 2;
+    if (smaller === 0) middle = 0;
+    if (smaller === last) middle = 1;
     return { below: middle, upTo: middle, lower, upper };
   }
 
@@ -110,9 +114,14 @@ export class GaussMeasure implements Measure {
     upTo: number,
   ): { lower: number; upper: number } {
     const near = this.#resolution;
-    const moved = (share: number, gap: number) =>
-      (Math.sqrt(Math.max(0, share)) + (near > 0 ? near / gap : 0)) ** 2 +
-      nodes.length * Number.EPSILON;
+    // The most that a share can be where rounding moves at most near / gap of a unit vector.
+    const moved = (share: number, gap: number) => {
+      const inside = Math.min(1, share);
+      const part = near > 0 ? near / gap : 0;
+      const more = (Math.sqrt(inside) + part) ** 2;
+      const rest = Math.max(0, Math.sqrt(1 - inside) - part) ** 2;
+      return Math.min(more, 1 - rest) + nodes.length * Number.EPSILON;
+    };
     // Any gap from x to a node gives a bound; far ones let little across and have more between.
     let upper = 1;
     let sum = 0;
@@ -121,7 +130,6 @@ export class GaussMeasure implements Measure {
       if (gap > near) upper = Math.min(upper, moved(Math.max(sum, upTo), gap));
       sum += weights[i]!;
     }
-    upper = Math.min(upper, moved(Math.max(sum, upTo), this.#scale));
     let above = 1;
     sum = 0;
     for (let i = nodes.length - 1; i >= 0; i--) {
@@ -129,9 +137,16 @@ export class GaussMeasure implements Measure {
       if (gap > near) above = Math.min(above, moved(Math.max(sum, 1 - below), gap));
       sum += weights[i]!;
     }
-    above = Math.min(above, moved(Math.max(sum, 1 - below), this.#scale));
     return { lower: Math.max(0, 1 - above), upper: Math.min(1, upper) };
   }
+}
+
+/** The index of the node nearest to x. */
+function nearest(nodes: Float64Array, x: number): number {
+  return nodes.reduce(
+    (best, node, i) => (Math.abs(node - x) < Math.abs(nodes[best]! - x) ? i : best),
+    0,
+  );
 }
 
 /** Jackson's factors for n = 0 .. count - 1, which keep truncated series positive. */

@@ -30,8 +30,9 @@ TridiagonalEigen eigenOf(const Tridiagonal& t, int64_t m) {
 }
 
 int64_t LanczosBlock::bytesOf(int64_t dim, Precision precision, int64_t lanes, int64_t steps) {
+  // Basis, the block and its product; the vectors worked on and the starts in double.
   const int64_t number = eigenscope::bytesOf(precision);
-  return lanes * dim * ((steps + 2) * number + 8);
+  return lanes * dim * ((steps + 2) * number + 16);
 }
 
 int64_t lanesFor(const LinearOperator& op, int64_t wanted, int64_t steps, int64_t budget,
