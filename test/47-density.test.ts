@@ -5,42 +5,8 @@ import { GaussMeasure } from "../lib/density/measure";
 import { tridiagonalEigen } from "../lib/density/tridiagonal";
 import { rejection } from "./50-helpers";
 import { eigenvalues, normals, outerSum, uniform } from "./support/numbers";
+import { range, reflected, SPECTRA } from "./support/reflected";
 
-/**
- * H D H for a reflection H = I - 2 u u^T, so that the share of a vector v on eigenvalue i is
- * (H v)_i^2. `probes` collects the first block that is asked for.
- */
-function reflected(values: ArrayLike<number>, dtype: "float32" | "float64" = "float64") {
-  const n = values.length;
-  const u = normals(5, n);
-  const length = Math.hypot(...u);
-  const unit = u.map((x) => x / length);
-  const reflect = (v: ArrayLike<number>) => {
-    let inner = 0;
-    for (let i = 0; i < n; i++) inner += unit[i]! * v[i]!;
-    return Float64Array.from(v, (x, i) => x - 2 * inner * unit[i]!);
-  };
-  let seen: Float64Array[] = [];
-  const operator = linearOperator(
-    n,
-    (V, count) => {
-      const rows = Array.from({ length: count }, (_, k) => V.subarray(k * n, (k + 1) * n));
-      if (seen.length === 0) seen = rows.map((row) => Float64Array.from(row));
-      rows.forEach((row) => {
-        row.set(reflect(reflect(row).map((x, i) => x * values[i]!)));
-      });
-      return V;
-    },
-    { dtype },
-  );
-  /** The share of probe k on eigenvalues up to x. */
-  const share = (k: number, x: number) =>
-    reflect(seen[k]!).reduce((sum, y, i) => sum + (values[i]! <= x ? y * y : 0), 0);
-  return { operator, share };
-}
-
-const range = (n: number, f: (i: number) => number) =>
-  Float64Array.from({ length: n }, (_, i) => f(i));
 const total = (values: ArrayLike<number>) => Array.from(values).reduce((sum, x) => sum + x, 0);
 
 /** A diagonal operator. */
@@ -51,17 +17,6 @@ function diagonal(
   const n = values.length;
   return linearOperator(n, (V) => V.map((x, i) => x * values[i % n]!), { dtype });
 }
-
-// Spectra that solvers find hard.
-const SPECTRA: Record<string, Float64Array> = {
-  bulk: range(150, (i) => Math.cos((Math.PI * (i + 0.5)) / 150)),
-  "bulk and outliers": range(150, (i) => (i < 4 ? 20 + 10 * i : 0.01 * Math.cos(i))),
-  "pairs of both signs": range(120, (i) => (i % 2 ? 1 : -1) * (1 + Math.floor(i / 2)) ** 1.5),
-  "16 orders": range(130, (i) => 10 ** (-16 * (i / 129))),
-  clusters: range(140, (i) => (i % 4) + 1e-9 * Math.sin(i)),
-  "exact low rank": range(160, (i) => (i < 7 ? i + 1 : 0)),
-  "large and shifted": range(100, (i) => 1e6 + Math.sin(i)),
-};
 
 test("the example of three steps on diag(1, 2, 3, 4)", async () => {
   const found = await spectralDensity(diagonal([1, 2, 3, 4]), { steps: 3, probes: 3 });
@@ -101,54 +56,6 @@ test("a tridiagonal eigenproblem: eigenvalues in closed form, orthonormal rows",
         expect(Math.abs(inner - (i === j ? 1 : 0))).toBeLessThan(1e-13);
       }
   }
-});
-
-describe.each(Object.entries(SPECTRA))("%s", (_, values) => {
-  const sorted = Float64Array.from(values).sort();
-  const scale = Math.max(...values.map(Math.abs));
-
-  test.each([5, 20, 45])("bounds hold the share of each probe after %d steps", async (steps) => {
-    for (const probeType of ["rademacher", "gaussian"] as const) {
-      const { operator, share } = reflected(values);
-      const found = await spectralDensity(operator, { probes: 2, steps, probeType, points: 64 });
-      const low = sorted[0]!;
-      const width = sorted.at(-1)! - low;
-      const broken: number[][] = [];
-      const places = [
-        ...range(40, (i) => low - 0.1 * width + (1.2 * width * (i + 0.37)) / 40),
-        ...range(20, (i) => scale * 10 ** (-i + 0.3)),
-        ...sorted.filter((_, i) => i % 9 === 0),
-        ...found.nodes[0]!.filter((_, i) => i % 5 === 0),
-      ];
-      for (let k = 0; k < 2; k++)
-        for (const x of places) {
-          const { lower, upper, value } = found.probeCdf(k, x);
-          // A place at an eigenvalue counts on either side.
-          const least = share(k, x - 4 * found.resolution);
-          const most = share(k, x + 4 * found.resolution);
-          if (!(lower <= most + 1e-12 && upper >= least - 1e-12)) broken.push([x, least, most]);
-          if (!(value >= lower - 1e-12 && value <= upper + 1e-12)) broken.push([x, value]);
-        }
-      expect(broken).toEqual([]);
-      // Bounds that say something: not 0 and 1 all over.
-      const middle = found.probeCdf(0, sorted[75]! + 1e-3 * scale);
-      if (steps === 45) expect(middle.upper - middle.lower).toBeLessThan(0.4);
-    }
-  });
-
-  test("nodes and weights: inside the spectrum, positive, residuals true", async () => {
-    const found = await spectralDensity(reflected(values).operator, { probes: 2, steps: 25 });
-    for (let k = 0; k < 2; k++) {
-      expect(total(found.weights[k]!)).toBeCloseTo(1, 12);
-      found.nodes[k]!.forEach((node, j) => {
-        expect(node).toBeGreaterThanOrEqual(sorted[0]! - 1e-13 * scale);
-        expect(node).toBeLessThanOrEqual(sorted.at(-1)! + 1e-13 * scale);
-        const nearest = Math.min(...values.map((x) => Math.abs(x - node)));
-        expect(nearest).toBeLessThanOrEqual(found.residuals[k]![j]! + 1e-13 * scale);
-        if (j > 0) expect(node).toBeGreaterThan(found.nodes[k]![j - 1]!);
-      });
-    }
-  });
 });
 
 test("at full steps nodes are the eigenvalues and counts exact", async () => {
