@@ -139,8 +139,12 @@ export {
   type OperatorReport,
   type Restriction,
 } from "./linear-operator";
+export { type MaskIouOptions, type MaskOverlaps, maskIoU, type Overlap } from "./masks/compare";
+export { CRITERIA, type Criterion } from "./masks/criteria";
+export { type KeepOptions, keepLargest } from "./masks/keep";
 export { type MagnitudeMaskOptions, magnitudeMask, type WeightTensor } from "./masks/magnitude";
-export { Mask, type Segment } from "./masks/mask";
+export { type MaskOptions, mask, masks, type ScoreOptions, weightScores } from "./masks/make";
+export { Mask, type MaskLayer, type Segment } from "./masks/mask";
 export type { Globs } from "./model/glob";
 export type { Loss, LossName } from "./model/loss";
 export {

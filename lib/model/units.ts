@@ -64,3 +64,12 @@ export function unitIndices(tensor: ShapedTensor, unit: number): number[] {
     (_, i) => offset + (Math.floor(i / inner) * units + unit) * inner + (i % inner),
   );
 }
+
+/**
+ * The axis of a weight that runs over the inputs of its layer: the channels of a convolution, the
+ * other axis of a matrix.
+ */
+export function inputAxisOf({ shape, outputAxis = 0 }: ShapedTensor): number {
+  if (outputAxis === 0) return Math.min(1, shape.length - 1);
+  return shape.length === outputAxis + 1 ? outputAxis - 1 : 0;
+}
