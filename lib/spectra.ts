@@ -57,7 +57,8 @@ export interface EigshOptions extends CallOptions {
   interval?: readonly [low: number, high: number] | undefined;
   /**
    * Vectors to begin with, m x dim, row-major, in the operator's dtype: eigenvectors of another
-   * checkpoint, say. They save products where they are near, and change no result.
+   * checkpoint, say. They save products where they are near, and change no result: blocks of k
+   * vectors or more keep k random ones beside them, so that `oversample` says how many fit.
    */
   start?: Vectors | undefined;
   /**
@@ -133,8 +134,8 @@ export interface EigenInterval {
   high: number;
   /**
    * What says so. "residual": some eigenvalue lies within the residual. "gap": the bound of Kato and
-   * Temple, residual^2 over the gap to the pairs on both sides; it holds when no eigenvalue between
-   * those was missed. "cluster": as many eigenvalues as there are overlapping intervals lie within
+   * Temple, residual^2 over the gap to the pairs on both sides; it holds when no wanted eigenvalue
+   * was missed. "cluster": as many eigenvalues as there are overlapping intervals lie within
    * the root of the sum of their squared residuals (Kahan 1967). The rounding of a product is added
    * to each residual: 1.2e-6 of the largest |Ritz value| in float32, 1e-13 in float64.
    */

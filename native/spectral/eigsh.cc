@@ -111,9 +111,11 @@ EigshResult solvePlan(LinearOperator& op, const EigshOptions& options, Task& tas
 // The pairs of the compression to the complement of the deflated vectors, taken back to the whole
 // space; k more products tell how far those are from an invariant subspace.
 EigshResult solveDeflated(LinearOperator& op, const EigshOptions& options, Task& task) {
-  const int64_t dim = op.dim(), k = options.k;
+  const int64_t dim = op.dim();
   const auto h = std::make_shared<Reflections>(options.deflate, dim, options.threads, &task);
   const int64_t rank = h->rank(), left = dim - rank;
+  // The most that an interval may hold is no wish for so many.
+  const int64_t k = options.method == EigshMethod::Filter ? std::min(options.k, left) : options.k;
   if (k < 1 || k > left)
     refuse("k must be from 1 to " + std::to_string(left) + ", the dimension " +
            std::to_string(dim) + " of the operator less the " + std::to_string(rank) +
@@ -121,6 +123,7 @@ EigshResult solveDeflated(LinearOperator& op, const EigshOptions& options, Task&
   ComplementOperator inner(op, h);
   EigshOptions reduced = options;
   reduced.deflate.clear();
+  reduced.k = k;
   if (options.blockSize > left) reduced.blockSize = left;
   if (options.maxProducts > 0) reduced.maxProducts = std::max<int64_t>(1, options.maxProducts - k);
   if (options.preconditioner)

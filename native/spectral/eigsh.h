@@ -51,7 +51,8 @@ struct EigshOptions {
   int64_t basisSize = 0;
   int64_t memoryBudget = 0;  // bytes for the basis and work vectors; 0: no limit
   int threads = 1;           // for the work on the basis; results do not depend on it
-  // Vectors near the wanted ones, m x dim, to begin with; random where they do not suffice.
+  // Vectors near the wanted ones, m x dim, to begin with, beside random ones: blocks of k vectors
+  // or more keep k that are random, so that a start in the wrong place hides nothing.
   std::vector<double> start;
   // Vectors, m x dim, to whose span all pairs shall be orthogonal: those of P A P on the
   // complement.

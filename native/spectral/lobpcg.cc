@@ -101,7 +101,8 @@ class Lobpcg {
       iterations_ = state.restarts;
       column_ = state.randomColumn;
     } else {
-      startBlock(s_, block_, plan_.options.start, k_, plan_.options.seed, column_, a_.op().index());
+      startBlock(s_, block_, plan_.options.start, block_ - k_, plan_.options.seed, column_,
+                 a_.op().index());
       column_ += block_;
     }
     refresh();

@@ -55,7 +55,7 @@ class Nystrom {
   // pairs (U, lambda), and U, which lies nearer to the wanted space than random vectors do, is
   // what the next approximation is built on.
   EigshResult run() {
-    startBlock(omega_, width_, plan_.options.start, k_, plan_.options.seed, column_,
+    startBlock(omega_, width_, plan_.options.start, width_ - k_, plan_.options.seed, column_,
                a_.op().index());
     column_ += width_;
     a_.apply(omega_.column(0), y_.column(0), width_);

@@ -122,7 +122,8 @@ class Restarted {
   void begin() {
     SolverState state;
     if (!readCheckpoint(plan_, state, basis_)) {
-      space_.beginWith(plan_.options.start, std::min(plan_.block, k_));
+      // Blocks that skip the search for missed eigenvalues keep k random vectors.
+      space_.beginWith(plan_.options.start, plan_.block < k_ ? plan_.block : plan_.block - k_);
       return;
     }
     a_.resumeAt(state.products);
@@ -294,9 +295,9 @@ class Restarted {
         const double margin = -gainOver(values_, pairs.values[at], which_, end);
         if (!(margin > 0)) break;
         const double width = std::abs(pairs.values[end > 0 ? 0 : count - 1] - pairs.values[at]);
-        const double lift = width > 0 ? std::cosh(double(steps - 1 - c) *
-                                                  std::acosh(1 + 2 * margin / width))
-                                      : HUGE_VAL;
+        const double lift =
+            width > 0 ? std::cosh(double(steps - 1 - c) * std::acosh(1 + 2 * margin / width))
+                      : HUGE_VAL;
         growth = std::max(growth, zeros * lift);
         if (pairs.residuals[at] > target_ * scale_) break;
         zeros *= std::min(1.0, margin / spread);

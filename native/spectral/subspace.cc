@@ -23,7 +23,7 @@ EigshResult subspaceEigsh(const EigshPlan& plan, ProductCounter& a) {
     a.resumeAt(state.products);
     column = state.randomColumn;
   } else {
-    startBlock(q, width, plan.options.start, k, plan.options.seed, column, index);
+    startBlock(q, width, plan.options.start, width - k, plan.options.seed, column, index);
     column += width;
   }
 

@@ -48,7 +48,7 @@ EigshResult twoSketchEigsh(const EigshPlan& plan, ProductCounter& a) {
     return Basis(dim, columns, plan.precision, plan.options.threads, &a.task());
   };
   Basis omega = basisOf(s), psi = basisOf(l), y = basisOf(total);  // Y, then Z
-  startBlock(omega, s, plan.options.start, k, plan.options.seed, 0, index);
+  startBlock(omega, s, plan.options.start, s - k, plan.options.seed, 0, index);
   appendRandom(psi, 0, l, plan.options.seed, kSecondColumns, index);
   a.apply(omega.column(0), y.column(0), s);
   a.apply(psi.column(0), y.column(s), l);

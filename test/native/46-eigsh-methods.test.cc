@@ -133,6 +133,29 @@ TEST_CASE(
         }
 }
 
+TEST_CASE("the quadratic bound ends where eigenvalues are not listed") {
+  // Between the listed 4 and -4.5 lies all the rest, some of it close to 4.
+  const std::vector<double> values = {5, 4, 3.999, 3.998, 1, 0, -1, -4.5, -6};
+  std::vector<double> wide = values;
+  for (int64_t i = 0; i < 300; ++i) wide.push_back(3.9 * std::sin(double(i)));
+  for (const auto& [which, k] : {std::pair{Which::LM, 4}, {Which::BE, 4}, {Which::LA, 2}}) {
+    SpectrumOperator op(wide, Precision::F64);
+    EigshOptions options;
+    options.k = k;
+    options.which = which;
+    options.tol = 1e-4;
+    options.maxProducts = 5000;
+    const EigshResult r = solve(op, options);
+    CHECK(r.converged);
+    checkIntervals(r, expectedValues(wide, k, which));
+    for (std::size_t i = 0; i < r.values.size(); ++i) {
+      CAPTURE(r.values[i]);
+      if (std::abs(r.values[i] - 4) < 0.1) CHECK(r.intervals[i].kind == BoundKind::Residual);
+      if (std::abs(r.values[i] - 5) < 0.1) CHECK(r.intervals[i].kind == BoundKind::Gap);
+    }
+  }
+}
+
 TEST_CASE("LOBPCG agrees with a dense solve for every end and both precisions") {
   const int64_t dim = 220;
   const std::vector<double> matrix = randomSymmetric(dim, 5);
@@ -291,6 +314,10 @@ TEST_CASE("start vectors save products, by every method, and never change the re
     const EigshResult astray = solve(op, options);
     CHECK(astray.converged);
     checkValues(astray, cold.values, 1e-9);
+    options.oversample = 0;  // no room for a start
+    options.blockSize = method == EigshMethod::Lanczos ? 2 : 6;
+    const EigshResult tight = solve(op, options);
+    if (tight.converged) checkValues(tight, cold.values, 1e-9);
   }
 }
 
