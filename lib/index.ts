@@ -27,7 +27,6 @@ export {
   type TailFit,
   type TailOptions,
 } from "./anisotropy/fits";
-export type { GroupBy } from "./anisotropy/groups";
 export type { Spectrum } from "./anisotropy/magnitudes";
 export {
   conditionNumber,
@@ -81,6 +80,7 @@ export {
   type BlockChoice,
   type BlockDiagonalOptions,
   blockDiagonal,
+  blockDiagonalOperator,
   type DenseBlock,
   type ExactDiagonal,
   type ExactSpectrum,
@@ -100,6 +100,7 @@ export {
   type TraceOfFunction,
   traceFunction,
 } from "./functions";
+export type { GroupBy } from "./groups";
 export {
   type Gram,
   type GramOptions,
@@ -141,6 +142,7 @@ export {
 } from "./linear-operator";
 export { type MaskIouOptions, type MaskOverlaps, maskIoU, type Overlap } from "./masks/compare";
 export { CRITERIA, type Criterion } from "./masks/criteria";
+export { loadMask, saveMask } from "./masks/files";
 export { type KeepOptions, keepLargest } from "./masks/keep";
 export { type MagnitudeMaskOptions, magnitudeMask, type WeightTensor } from "./masks/magnitude";
 export { type MaskOptions, mask, masks, type ScoreOptions, weightScores } from "./masks/make";

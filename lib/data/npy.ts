@@ -17,8 +17,8 @@ export type NpyValues =
   | BigInt64Array
   | BigUint64Array;
 
-/** NumPy's codes of them. */
-const CODES: Record<string, string> = {
+/** @internal NumPy's codes of them. */
+export const NPY_CODES: Record<string, string> = {
   Float32Array: "<f4",
   Float64Array: "<f8",
   Uint8Array: "|u1",
@@ -31,8 +31,8 @@ const CODES: Record<string, string> = {
   BigUint64Array: "<u8",
 };
 
-/** The magic, the version and the header, padded so that data begins at a multiple of 64. */
-function header(code: string, shape: readonly number[]): Uint8Array {
+/** @internal The magic, the version and the header, padded so that data begins at a multiple of 64. */
+export function npyHeader(code: string, shape: readonly number[]): Uint8Array {
   const lengths = shape.length === 1 ? `${shape[0]},` : shape.join(", ");
   const dict = `{'descr': '${code}', 'fortran_order': False, 'shape': (${lengths}), }`;
   const start = 10;
@@ -97,8 +97,8 @@ export async function writeNpy(
     let written = 0;
     for await (const piece of pieces) {
       const name = typeName(piece);
-      const code = CODES[name] ?? fail(`expected a typed array, got ${describe(piece)}`);
-      if (type === undefined) await writeAll(file, header(code, lengths), signal);
+      const code = NPY_CODES[name] ?? fail(`expected a typed array, got ${describe(piece)}`);
+      if (type === undefined) await writeAll(file, npyHeader(code, lengths), signal);
       type ??= name;
       if (name !== type) fail(`expected pieces of one type, got ${type} and ${name}`);
       written += piece.length;
