@@ -5,13 +5,13 @@
 //   node bench/products.mjs [--models mlp,lenet] [--precision float32] [--threads 1,2]
 //                           [--rounds 7] [--python .venv/bin/python] [--json]
 // The Python needs bench/peers/requirements.txt.
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { list, median, Side } from "./side.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const { values } = parseArgs({
@@ -25,7 +25,6 @@ const { values } = parseArgs({
     json: { type: "boolean", default: false },
   },
 });
-const list = (text) => text.split(",").filter(Boolean);
 
 // One row a comparison: our operation, the peer's, and what it says.
 const comparisons = [
@@ -48,32 +47,6 @@ const comparisons = [
   { name: "GGN warm / curvlinops", ours: "ggn-retained", peer: "curvlinops", theirs: "ggn" },
 ].filter((c) => !values.only || c.name.includes(values.only));
 
-class Side {
-  constructor(command, args) {
-    const env = { ...process.env, OMP_WAIT_POLICY: "passive", KMP_BLOCKTIME: "0" };
-    this.child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"], env });
-    this.lines = createInterface({ input: this.child.stdout })[Symbol.asyncIterator]();
-  }
-
-  async next() {
-    const { value, done } = await this.lines.next();
-    if (done) throw new Error("a side of the comparison ended early");
-    return JSON.parse(value);
-  }
-
-  async ask(request) {
-    this.child.stdin.write(`${JSON.stringify(request)}\n`);
-    const answer = await this.next();
-    if (answer.error) throw new Error(answer.error);
-    return answer.median;
-  }
-
-  end() {
-    this.child.stdin.end();
-  }
-}
-
-const median = (xs) => xs.slice().sort((a, b) => a - b)[xs.length >> 1];
 const models = mkdtempSync(join(tmpdir(), "eigenscope-bench-"));
 const results = [];
 try {
@@ -88,7 +61,8 @@ try {
           await us.next();
           const pairs = [];
           for (let round = 0; round < Number(values.rounds); ++round) {
-            const ask = (side, op) => side.ask({ model, op, precision, threads, reps: 1 });
+            const ask = async (side, op) =>
+              (await side.ask({ model, op, precision, threads, reps: 1 })).median;
             pairs.push([await ask(us, ours), await ask(them, theirs)]);
           }
           us.end();
