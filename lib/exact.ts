@@ -1,8 +1,11 @@
 /** Whole spectra, and what else of an operator is known without sampling. */
 import { CALL_OPTIONS, type CallOptions, run } from "./call";
 import { OptionError } from "./errors";
+import { type GroupBy, groupsOf } from "./groups";
 import { LinearOperator } from "./linear-operator";
+import type { ShapedTensor } from "./model/units";
 import { type Check, check, checkOptions, describe } from "./options";
+import { type StructuredOperator, structuredOperator } from "./structured";
 
 export interface ExactSpectrumOptions extends CallOptions {
   /**
@@ -117,7 +120,14 @@ export interface DenseBlock {
 }
 
 export interface BlockDiagonalOptions extends CallOptions {
-  /** Default: a block for each tensor of the operator. */
+  /**
+   * A block for each tensor (default), layer (tensors whose names share what stands before the last
+   * dot or slash) or unit (what belongs to one output of a layer).
+   */
+  by?: GroupBy | undefined;
+  /** by "unit": the shapes, model.parameters. */
+  parameters?: readonly ShapedTensor[] | undefined;
+  /** Other blocks than these. */
   blocks?: readonly BlockChoice[] | undefined;
   /** Bytes. Default: what is free. */
   maxMemory?: number | undefined;
@@ -125,6 +135,8 @@ export interface BlockDiagonalOptions extends CallOptions {
 
 const BLOCK_DIAGONAL_OPTIONS: { [K in keyof Required<BlockDiagonalOptions>]: Check } = {
   ...CALL_OPTIONS,
+  by: check.oneOf("tensor", "layer", "unit"),
+  parameters: { expected: "model.parameters", fits: Array.isArray },
   blocks: { expected: "an array of { name, indices }", fits: Array.isArray },
   maxMemory: check.positiveInteger,
 };
@@ -142,7 +154,15 @@ export async function blockDiagonal(
 ): Promise<DenseBlock[]> {
   requireOperator("blockDiagonal", operator);
   const checked = checkOptions("blockDiagonal", options, BLOCK_DIAGONAL_OPTIONS);
-  const blocks = checked.blocks ?? tensorBlocks(operator);
+  const { by = "tensor", parameters } = checked;
+  if (checked.blocks && checked.by)
+    throw new OptionError("blockDiagonal: expected blocks or by, got both");
+  const blocks: readonly BlockChoice[] =
+    checked.blocks ??
+    groupsOf("blockDiagonal", operator, by, parameters).map(({ name, indices }) => ({
+      name,
+      indices: Int32Array.from(indices()),
+    }));
   for (const { name, indices } of blocks)
     for (const index of Array.from(indices))
       if (!Number.isInteger(index) || index < 0 || index >= operator.dim)
@@ -169,12 +189,22 @@ export async function blockDiagonal(
   });
 }
 
-function tensorBlocks(operator: LinearOperator): BlockChoice[] {
-  const segments = operator.parameters ?? [{ name: operator.name, offset: 0, size: operator.dim }];
-  return segments.map(({ name, offset, size }) => ({
-    name,
-    indices: Int32Array.from({ length: size }, (_, i) => offset + i),
-  }));
+/**
+ * The diagonal blocks of an operator as an operator, with inverse, determinant and spectrum: what is
+ * left of A when everything between the groups is dropped. Costs as `blockDiagonal`.
+ *
+ * @throws as `blockDiagonal`; OptionError when given blocks overlap or leave a coordinate out
+ */
+export async function blockDiagonalOperator(
+  operator: LinearOperator,
+  options: BlockDiagonalOptions = {},
+): Promise<StructuredOperator> {
+  const blocks = await blockDiagonal(operator, options);
+  const semiDefinite = operator.native.sumsRows;
+  return structuredOperator(
+    operator,
+    blocks.map((block) => ({ ...block, semiDefinite })),
+  );
 }
 
 /** @internal @throws OptionError */

@@ -77,6 +77,12 @@ export {
   UnsupportedOperatorError,
 } from "./errors";
 export {
+  type Evaluation,
+  type Evaluator,
+  type EvaluatorOptions,
+  evaluator,
+} from "./evaluator";
+export {
   type BlockChoice,
   type BlockDiagonalOptions,
   blockDiagonal,
@@ -158,6 +164,7 @@ export {
   type StoredTensor,
 } from "./model/model";
 export type { ShapedTensor } from "./model/units";
+export { type WriteModelOptions, writeModel } from "./model/write";
 export type { Dtype, ElementType, Vectors } from "./native";
 export {
   type EvaluateOptions,

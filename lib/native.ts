@@ -538,6 +538,8 @@ export interface NativeCalls {
   jacobian: [{ in: Vectors; out: Vectors; count: number; transposed: boolean }, object];
   /** The loss at the parameters plus `direction`, all of the model's. */
   risk: [{ direction: Float64Array }, { loss: number }];
+  /** The network's output there. */
+  outputs: [{ direction: Float64Array }, { values: Float64Array; shape: number[] }];
   /** The blocks' coordinates one after the other, and the matrices likewise. */
   blockDiagonal: [
     { indices: number[]; sizes: number[]; memory: number },
@@ -565,6 +567,8 @@ export interface NativeCalls {
 export interface NativeOperator {
   readonly dim: number;
   readonly dtype: Dtype;
+  /** A Gauss-Newton or Fisher matrix: a sum of outer products of the samples' rows. */
+  readonly sumsRows: boolean;
   /** y = A x for `count` vectors of the operator's dtype; both arrays are held until it settles. */
   apply(x: Vectors, y: Vectors, count: number, onProgress: OnProgress): NativeCall<void>;
   /** A computation on the operator, by its row in NativeCalls. */

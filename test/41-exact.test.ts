@@ -2,6 +2,7 @@
 // and Gram matrices, against the matrices formed by products, and against one another.
 import {
   blockDiagonal,
+  blockDiagonalOperator,
   classDecomposition,
   type DataSet,
   exactDiagonal,
@@ -139,6 +140,38 @@ test("blocks keep the order of their coordinates, of matrices of rows and of oth
     const wanted = indices.flatMap((i) => indices.map((j) => matrix[i]![j]!));
     expect(errorOf(block!.matrix, wanted)).toBeLessThan(1e-13);
   }
+});
+
+test("blocks of layers and units as an operator: what is between the groups is dropped", async () => {
+  const { model, data } = await network("cross-entropy");
+  const { parameters } = model;
+  using A = ggn(model, data, { ...F64, loss: "cross-entropy" });
+  const matrix = await dense(A);
+  for (const by of ["tensor", "unit"] as const) {
+    const blocks = await blockDiagonal(A, { by, parameters });
+    expect(blocks).toHaveLength(by === "tensor" ? 4 : 5 + 1 + 3 + 1);
+    const group = new Int32Array(A.dim);
+    blocks.forEach(({ indices }, g) => {
+      for (const i of Array.from(indices)) group[i] = g;
+    });
+    using D = await blockDiagonalOperator(A, { by, parameters });
+    const wanted = matrix.map((row, i) => row.map((x, j) => (group[i] === group[j] ? x : 0)));
+    const got = await dense(D);
+    expect(
+      errorOf(
+        got.flatMap((r) => [...r]),
+        wanted.flatMap((r) => [...r]),
+      ),
+    ).toBeLessThan(1e-13);
+    const { values } = await D.eigenvalues();
+    expect(errorOf(values, eigenvalues(wanted))).toBeLessThan(1e-12);
+    expect(await D.trace()).toBeCloseTo((await exactDiagonal(A)).trace, 12);
+    using inverted = await D.inverse(0.1);
+    const v = vector(A.dim);
+    const back = await inverted.apply(await D.shift(0.1).apply(v));
+    expect(errorOf(back, v)).toBeLessThan(1e-11);
+  }
+  await expect(blockDiagonal(A, { by: "unit" })).rejects.toThrow(/model.parameters/);
 });
 
 test("gradients of samples: their mean, their second moment and their covariance", async () => {

@@ -2,6 +2,7 @@
 import { allEigenvalues } from "../all-eigenvalues";
 import { CALL_OPTIONS, type CallOptions } from "../call";
 import { OptionError } from "../errors";
+import { type GroupBy, groupsOf } from "../groups";
 import { LinearOperator } from "../linear-operator";
 import type { ShapedTensor } from "../model/units";
 import { type Check, check, checkOptions, describe } from "../options";
@@ -18,7 +19,6 @@ import {
   type MeasureOptions,
   spectrumMeasures,
 } from "./exact";
-import { type GroupBy, groupsOf } from "./groups";
 
 export interface AnisotropyOptions extends MeasureOptions, EstimateOptions, CallOptions {
   /**
@@ -110,7 +110,7 @@ export async function anisotropy(
   const checked = checkOptions("anisotropy", options as GroupAnisotropyOptions, TABLE);
   const { by, parameters, onProgress, ...rest } = checked;
   if (by === undefined) return whole(operator, { ...rest, onProgress });
-  const groups = groupsOf(operator, by, parameters);
+  const groups = groupsOf("anisotropy", operator, by, parameters);
   const total = groups.reduce((sum, { size }) => sum + size, 0);
   const begin = performance.now();
   const seconds = () => (performance.now() - begin) / 1000;

@@ -1,9 +1,9 @@
 /** Eigenvalues of many diagonal blocks at once. */
 import type { CallOptions } from "../call";
 import { blockDiagonal } from "../exact";
+import type { Group, GroupBy } from "../groups";
 import { type LinearOperator, linearOperator } from "../linear-operator";
 import { structuredOperator } from "../structured";
-import type { Group, GroupBy } from "./groups";
 
 /** Numbers of blocks that are held at once: 256 MiB. */
 const MOST_NUMBERS = 2 ** 25;
@@ -14,7 +14,7 @@ const MOST_NUMBERS = 2 ** 25;
  * tensors have cheaper products of their own.
  */
 export function cheaperTogether(operator: LinearOperator, by: GroupBy): boolean {
-  return by === "unit" || /^(restriction of )*(ggn|fisher)/.test(operator.name);
+  return by === "unit" || operator.native.sumsRows;
 }
 
 /** Groups whose blocks fit into memory together. */

@@ -14,6 +14,7 @@
 
 #include "binding/mailbox.h"
 #include "curvature/jacobian.h"
+#include "curvature/outputs.h"
 #include "curvature/problem.h"
 #include "curvature/sample_rows.h"
 #include "run/pool.h"
@@ -96,6 +97,7 @@ class CurvatureLeaf : public Leaf {
   OperatorReport report(Task& task);
   std::string plan(Task& task);
 
+  bool sumsRows() const { return rowKindOf(options_.kind).has_value(); }
   // Rows of single samples, of the kind that the operator is the sum of; null where it is of none.
   std::unique_ptr<SampleRows> rows() const;
   // Rows of another kind, of the same network, data, loss and tensors.
@@ -107,6 +109,8 @@ class CurvatureLeaf : public Leaf {
   int64_t parameterCount() const;
   // The loss at the parameters of the model + direction, compiled once for many calls.
   Risk risk(const double* direction, Task& task);
+  // The network's output there, compiled once as well.
+  Forward outputs(const double* direction, Task& task);
 
   // The same operator on some of its tensors, by position in the problem's parameters.
   LeafPtr restricted(Napi::Env env, std::vector<int64_t> tensors) const;
@@ -128,6 +132,7 @@ class CurvatureLeaf : public Leaf {
   std::shared_ptr<CurvatureOperator> operator_;
   std::unique_ptr<JacobianMaps> jacobian_;  // behind the turnstile, and the next
   std::unique_ptr<RiskEvaluator> risk_;
+  std::unique_ptr<OutputEvaluator> outputs_;
   std::atomic<int64_t> held_{0};
   const std::weak_ptr<Mailbox> mailbox_;
   int64_t accounted_ = 0;  // JavaScript thread only, or the last owner

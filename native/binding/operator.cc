@@ -36,6 +36,7 @@ class OperatorHandle : public Napi::ObjectWrap<OperatorHandle> {
     return DefineClass(env, kClass,
                        {InstanceAccessor<&OperatorHandle::dim>("dim"),
                         InstanceAccessor<&OperatorHandle::dtype>("dtype"),
+                        InstanceAccessor<&OperatorHandle::sumsRows>("sumsRows"),
                         InstanceMethod<&OperatorHandle::apply>("apply"),
                         InstanceMethod<&OperatorHandle::call>("call"),
                         InstanceMethod<&OperatorHandle::report>("report"),
@@ -76,6 +77,13 @@ class OperatorHandle : public Napi::ObjectWrap<OperatorHandle> {
     return guarded(info.Env(), [&]() -> Napi::Value {
       const bool single = get().op->precision() == Precision::F32;
       return Napi::String::New(info.Env(), single ? "float32" : "float64");
+    });
+  }
+
+  Napi::Value sumsRows(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const auto leaf = std::dynamic_pointer_cast<CurvatureLeaf>(get().op);
+      return Napi::Boolean::New(info.Env(), leaf && leaf->sumsRows());
     });
   }
 

@@ -1,9 +1,9 @@
 /** Groups of an operator's coordinates: tensors, layers, units. */
-import { OptionError } from "../errors";
-import type { LinearOperator } from "../linear-operator";
-import type { Segment } from "../masks/mask";
-import { isPlainName } from "../model/glob";
-import { layersOf, type ShapedTensor, unitIndices, unitsOf } from "../model/units";
+import { OptionError } from "./errors";
+import type { LinearOperator } from "./linear-operator";
+import type { Segment } from "./masks/mask";
+import { isPlainName } from "./model/glob";
+import { layersOf, type ShapedTensor, unitIndices, unitsOf } from "./model/units";
 
 export type GroupBy = "tensor" | "layer" | "unit";
 
@@ -18,10 +18,10 @@ export interface Group {
   restricted: () => LinearOperator;
 }
 
-function segmentsOf(operator: LinearOperator): readonly Segment[] {
+function segmentsOf(where: string, operator: LinearOperator): readonly Segment[] {
   if (!operator.parameters)
     throw new OptionError(
-      `anisotropy: by: expected an operator of a model, and ${operator.name} has no named ` +
+      `${where}: by: expected an operator of a model, and ${operator.name} has no named ` +
         "parameters; restrict it by indices instead",
     );
   return operator.parameters;
@@ -41,21 +41,23 @@ function ofTensors(operator: LinearOperator, name: string, tensors: readonly Seg
 }
 
 /**
+ * @param where the function that asks, for messages
  * @param shapes of the model's tensors, for units
  * @throws OptionError where the operator or the shapes do not fit
  */
 export function groupsOf(
+  where: string,
   operator: LinearOperator,
   by: GroupBy,
   shapes: readonly ShapedTensor[] | undefined,
 ): Group[] {
-  const segments = segmentsOf(operator);
+  const segments = segmentsOf(where, operator);
   if (by === "tensor") return segments.map((tensor) => ofTensors(operator, tensor.name, [tensor]));
   if (by === "layer")
     return Array.from(layersOf(segments), ([name, tensors]) => ofTensors(operator, name, tensors));
   if (shapes === undefined)
     throw new OptionError(
-      'anisotropy: by "unit" needs the shapes of tensors: expected parameters: model.parameters',
+      `${where}: by "unit" needs the shapes of tensors: expected parameters: model.parameters`,
     );
   const byName = new Map(shapes.map((tensor) => [tensor.name, tensor]));
   const shaped = segments.map((segment): ShapedTensor => {
@@ -63,7 +65,7 @@ export function groupsOf(
     const size = shape?.reduce((product, n) => product * n, 1);
     if (!shape || size !== segment.size)
       throw new OptionError(
-        `anisotropy: by "unit": expected whole tensors of parameters, and ${operator.name} has ` +
+        `${where}: by "unit": expected whole tensors of parameters, and ${operator.name} has ` +
           `${segment.size} numbers of ${segment.name}, of which parameters has ${size ?? "none"}`,
       );
     return { ...segment, shape, outputAxis };
