@@ -119,7 +119,7 @@ test("eigenvectors of one network start the next; deflated, they lead to the nex
   expect(rest.coupling).toBeLessThan(1e-5);
   for (let i = 0; i < 4; i++)
     for (let j = 0; j < 4; j++) {
-      const [a, b] = [four.vector(i), rest.vector(j)];
+      const [a, b] = [Float64Array.from(four.vector(i)), rest.vector(j)];
       expect(Math.abs(a.reduce((sum, x, l) => sum + x * b[l]!, 0))).toBeLessThan(1e-12);
     }
 });
