@@ -152,9 +152,10 @@ function otherFormat(bytes: Uint8Array): string | undefined {
 /**
  * The message in the bytes of an .onnx file. Tensor data stays where it is: `rawData` are views.
  *
+ * @param whole whether fields that eigenscope does not know are kept, to be written again
  * @throws ModelFormatError when the bytes are no ONNX model, are cut off or damaged.
  */
-export function parseModel(bytes: Uint8Array, source: string): ModelProto {
+export function parseModel(bytes: Uint8Array, source: string, whole = false): ModelProto {
   if (bytes.length === 0) throw new ModelFormatError(`${source}: ${EXPECTED}, got an empty file`);
   const fault = outermostFault(bytes);
   if (fault === "not-onnx") {
@@ -167,7 +168,7 @@ export function parseModel(bytes: Uint8Array, source: string): ModelProto {
     );
   let model: ModelProto;
   try {
-    model = fromBinary(ModelProtoSchema, bytes, { readUnknownFields: false });
+    model = fromBinary(ModelProtoSchema, bytes, { readUnknownFields: whole });
   } catch (cause) {
     const { message } = cause as Error;
     throw new ModelFormatError(

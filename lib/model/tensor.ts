@@ -137,6 +137,16 @@ export function elementTypeOf(code: number): ElementType | undefined {
   return TYPES[code as DataType]?.type;
 }
 
+/** The bytes that a tensor's numbers take in a file. @throws ModelFormatError for unknown types */
+export function storedBytes(source: string, { name, dims, dataType }: TensorProto): number {
+  const row = TYPES[dataType as DataType];
+  if (!row)
+    throw new ModelFormatError(
+      `${source}: tensor ${name}: expected a number or boolean type, got ${dataTypeName(dataType)}`,
+    );
+  return dims.reduce((product, length) => product * Number(length), 1) * row.bytes;
+}
+
 /** Turns tensors of one model into descriptions. Bytes are views where they can be. */
 export class TensorDecoder {
   constructor(

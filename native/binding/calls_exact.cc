@@ -174,12 +174,20 @@ Work jacobianCall(CallInputs& inputs) {
 
 // {direction: a Float64Array of all parameters of the model}: the loss there.
 Work riskCall(CallInputs& inputs) {
-  const View direction = inputs.doubles("direction");
   const CurvaturePtr leaf = requireCurvature(inputs, "the loss");
-  if (static_cast<int64_t>(direction.length) != leaf->parameterCount())
-    inputs.options().fail("direction", std::to_string(leaf->parameterCount()) + " numbers");
+  const View direction = inputs.doubles("direction", leaf->parameterCount());
   return [=](Task& task) {
     return Fields{{"loss", leaf->risk(static_cast<const double*>(direction.data), task).loss}};
+  };
+}
+
+// {direction: as for risk}: the network's output there.
+Work outputsCall(CallInputs& inputs) {
+  const CurvaturePtr leaf = requireCurvature(inputs, "the network's output");
+  const View direction = inputs.doubles("direction", leaf->parameterCount());
+  return [=](Task& task) {
+    Forward found = leaf->outputs(static_cast<const double*>(direction.data), task);
+    return Fields{{"values", std::move(found.values)}, {"shape", std::move(found.shape)}};
   };
 }
 

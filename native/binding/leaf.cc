@@ -142,6 +142,12 @@ Risk CurvatureLeaf::risk(const double* direction, Task& task) {
   return risk_->at(direction, 1, task);
 }
 
+Forward CurvatureLeaf::outputs(const double* direction, Task& task) {
+  const Turnstile::Pass pass = turnstile_.enter(task);
+  if (!outputs_) outputs_ = std::make_unique<OutputEvaluator>(problem_, options_);
+  return outputs_->at(direction, task);
+}
+
 OperatorReport CurvatureLeaf::report(Task& task) {
   const Turnstile::Pass pass = turnstile_.enter(task);
   const auto op = built();
@@ -171,6 +177,7 @@ void CurvatureLeaf::free() {
   operator_.reset();
   jacobian_.reset();
   risk_.reset();
+  outputs_.reset();
   held_ = 0;
 }
 

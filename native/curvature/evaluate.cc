@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "curvature/engine.h"
+#include "curvature/outputs.h"
 #include "curvature/prepare.h"
 #include "curvature/problem.h"
 
@@ -96,9 +97,10 @@ Prepared prepare(const Problem& problem) {
   return {fixedBatch, planTargets(problem, outputShape(problem, fixedBatch))};
 }
 
-Forward evaluateForward(const Problem& problem, const RunOptions& options, int64_t n, Task& task) {
-  Engine engine = forwardEngine(problem, options, fixedBatchOf(problem));
-  n = std::min(n, problem.samples);
+namespace {
+
+// The outputs of the first n samples, where the engine stands.
+Forward outputsOf(Engine& engine, int64_t n, Task& task) {
   Forward forward;
   forward.shape = engine.localShape();
   forward.values = engine.locals(n, task);
@@ -114,6 +116,13 @@ Forward evaluateForward(const Problem& problem, const RunOptions& options, int64
                     ", and the samples make several micro-batches: evaluate fewer of them, raise "
                     "the micro-batch size, or export the network with a dynamic batch axis");
   return forward;
+}
+
+}  // namespace
+
+Forward evaluateForward(const Problem& problem, const RunOptions& options, int64_t n, Task& task) {
+  Engine engine = forwardEngine(problem, options, fixedBatchOf(problem));
+  return outputsOf(engine, std::min(n, problem.samples), task);
 }
 
 struct RiskEvaluator::State {
@@ -196,6 +205,24 @@ Risk RiskEvaluator::at(const double* direction, double step, Task& task) {
   risk.gradientNorm = std::sqrt(squares);
   risk.report = state.engine->report();
   return risk;
+}
+
+struct OutputEvaluator::State {
+  std::shared_ptr<const Problem> problem;  // at the parameters
+  Engine engine;
+};
+
+OutputEvaluator::OutputEvaluator(std::shared_ptr<const Problem> problem, const RunOptions& options)
+    : state_(new State{problem, forwardEngine(*problem, options, fixedBatchOf(*problem))}) {
+  checkData(*problem);
+}
+
+OutputEvaluator::~OutputEvaluator() = default;
+
+Forward OutputEvaluator::at(const double* direction, Task& task) {
+  State& state = *state_;
+  state.engine.moveTo(direction ? moved(*state.problem, direction, 1) : state.problem);
+  return outputsOf(state.engine, state.problem->samples, task);
 }
 
 Risk evaluateRisk(const Problem& problem, const RunOptions& options, bool gradient, Task& task) {
