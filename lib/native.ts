@@ -59,6 +59,8 @@ export interface NodeDescription {
   inputs: string[];
   outputs: string[];
   attributes: Record<string, AttributeDescription>;
+  /** In a branch of an If: runs where each condition has this value. */
+  guards?: { condition: string; when: boolean }[];
 }
 
 export interface ValueDescription {
@@ -527,7 +529,7 @@ export interface NativeCalls {
     },
   ];
   rowsShape: [
-    { rows: RowKind },
+    { rows: RowKind | "own" },
     { samples: number; perSample: number; scale: number; split: number[] },
   ];
   /** (last - first) x perSample x dim numbers go into `out`. */

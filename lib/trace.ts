@@ -36,6 +36,35 @@ const SAMPLING_OPTIONS: { [K in keyof Required<SamplingOptions>]: Check } = {
   maxMemory: check.positiveInteger,
 };
 
+/** Options that ask for sampling; a seed, and limits of memory, do not. */
+const SAMPLING_NAMES = [
+  "tol",
+  "standardError",
+  "products",
+  "maxProducts",
+  "blockSize",
+  "probes",
+  "known",
+] as const;
+
+/** Rows a sample up to which they are less work than the random products of a default call. */
+const FEW_ROWS = 64;
+
+async function defaultMethod<T extends string>(
+  operator: LinearOperator,
+  options: SamplingOptions,
+  estimator: T,
+): Promise<T | "exact"> {
+  const { native } = operator;
+  const given = options as Record<string, unknown>;
+  if (!native.sumsRows || SAMPLING_NAMES.some((name) => given[name] !== undefined))
+    return estimator;
+  const { perSample } = await run(() => native.call("rowsShape", { rows: "own" }, undefined), {
+    signal: options.signal,
+  });
+  return perSample <= FEW_ROWS ? "exact" : estimator;
+}
+
 /** A number estimated from random products. */
 export interface SampledNumber {
   readonly value: number;
@@ -47,7 +76,7 @@ export interface SampledNumber {
   readonly converged: boolean;
   /** Why not; "" when converged. */
   readonly reason: string;
-  /** What ran; "exact" where unit vectors cost no more. */
+  /** What ran; "exact": unit vectors, "samples": exact as well, from rows of single samples. */
   readonly method: string;
   /** Products with single vectors that were used. */
   readonly products: number;
@@ -61,13 +90,15 @@ export interface SampledNumber {
 
 export interface TraceOptions extends SamplingOptions {
   /**
-   * "xtrace" (default; Epperly, Tropp, Webber 2024): any symmetric operator, 2 products a sample.
+   * "xtrace" (Epperly, Tropp, Webber 2024): any symmetric operator, 2 products a sample.
    * "hutchinson" (1990): 1 product, little memory, best for flat spectra. "hutch++" (Meyer, Musco,
    * Musco, Woodruff 2021): 3 products. "xnystrace" (Epperly et al.): positive semi-definite
-   * operators, 1 product, the fewest for them. "exact": dim products. "samples": exact for
-   * Gauss-Newton and Fisher matrices, from rows of single samples (`exactDiagonal`).
+   * operators, 1 product, the fewest for them. "exact": for Gauss-Newton and Fisher matrices from
+   * the rows of single samples (`exactDiagonal`), for others from dim products. Default: "exact"
+   * where rows are and a sample has at most 64 of them, which is less work than sampling, unless
+   * another option asks for sampling; else "xtrace".
    */
-  method?: "xtrace" | "hutchinson" | "hutch++" | "xnystrace" | "exact" | "samples" | undefined;
+  method?: "xtrace" | "hutchinson" | "hutch++" | "xnystrace" | "exact" | undefined;
   /** Of hutchinson and hutch++: +-1 (default) or normal entries. */
   probes?: "rademacher" | "gaussian" | undefined;
   /** Eigenpairs that are known, of `eigsh`: only the rest is estimated. */
@@ -76,7 +107,7 @@ export interface TraceOptions extends SamplingOptions {
 
 const TRACE_OPTIONS: { [K in keyof Required<TraceOptions>]: Check } = {
   ...SAMPLING_OPTIONS,
-  method: check.oneOf("xtrace", "hutchinson", "hutch++", "xnystrace", "exact", "samples"),
+  method: check.oneOf("xtrace", "hutchinson", "hutch++", "xnystrace", "exact"),
   probes: check.oneOf("rademacher", "gaussian"),
   known: {
     expected: "eigenpairs { values, vectors }",
@@ -109,9 +140,10 @@ export async function trace(
 ): Promise<SampledNumber> {
   requireOperator("trace", operator);
   const checked = checkOptions("trace", options, TRACE_OPTIONS);
-  const { method = "xtrace", known } = checked;
-  if (method === "samples") {
-    noneOf("trace", checked, [...Object.keys(SAMPLING_OPTIONS), "probes", "known"]);
+  const { known } = checked;
+  const method = checked.method ?? (await defaultMethod(operator, checked, "xtrace"));
+  if (method === "exact" && operator.native.sumsRows) {
+    noneOf("trace", checked, SAMPLING_NAMES);
     const begin = performance.now();
     const { trace: value } = await exactDiagonal(operator, callOf(checked));
     return exactNumber(value, "samples", begin);
@@ -128,17 +160,16 @@ export async function trace(
 
 export interface DiagonalOptions extends SamplingOptions {
   /**
-   * "xdiag" (default; Epperly, Tropp, Webber 2024): 2 products a sample, for spectra that decay.
-   * "hutchinson" (Bekas, Kokiopoulou, Saad 2007): 1 product a sample, little memory. "exact": dim
-   * products. "samples": exact for Gauss-Newton and Fisher matrices, from rows of single samples
-   * (`exactDiagonal`).
+   * "xdiag" (Epperly, Tropp, Webber 2024): 2 products a sample, for spectra that decay.
+   * "hutchinson" (Bekas, Kokiopoulou, Saad 2007): 1 product a sample, little memory. "exact" as for
+   * `trace`. Default: as for `trace`, "exact" or "xdiag".
    */
-  method?: "xdiag" | "hutchinson" | "exact" | "samples" | undefined;
+  method?: "xdiag" | "hutchinson" | "exact" | undefined;
 }
 
 const DIAGONAL_OPTIONS: { [K in keyof Required<DiagonalOptions>]: Check } = {
   ...SAMPLING_OPTIONS,
-  method: check.oneOf("xdiag", "hutchinson", "exact", "samples"),
+  method: check.oneOf("xdiag", "hutchinson", "exact"),
 };
 
 /** A diagonal, with an error for each entry. */
@@ -172,14 +203,14 @@ export async function diagonal(
 ): Promise<Diagonal> {
   requireOperator("diagonal", operator);
   const checked = checkOptions("diagonal", options, DIAGONAL_OPTIONS);
-  const { method = "xdiag" } = checked;
+  const method = checked.method ?? (await defaultMethod(operator, checked, "xdiag"));
   const errors = new Float64Array(operator.dim);
-  if (method === "samples") {
-    noneOf("diagonal", checked, Object.keys(SAMPLING_OPTIONS));
+  if (method === "exact" && operator.native.sumsRows) {
+    noneOf("diagonal", checked, SAMPLING_NAMES);
     const begin = performance.now();
     const { diagonal: values } = await exactDiagonal(operator, callOf(checked));
     const norm = Math.sqrt(values.reduce((sum, x) => sum + x * x, 0));
-    const { scale, interval, value, standardError, ...rest } = exactNumber(norm, method, begin);
+    const { scale, interval, value, standardError, ...rest } = exactNumber(norm, "samples", begin);
     return { values, standardErrors: errors, norm, errorNorm: 0, ...rest };
   }
   const values = new Float64Array(operator.dim);

@@ -122,7 +122,7 @@ test("traces and diagonals of a network agree with those of its samples", async 
   const { model, data } = await openCase("mlp_relu");
   using G = ggn(model, data, { precision: "float64" });
   const exact = await exactDiagonal(G);
-  expect(await trace(G, { method: "samples" })).toMatchObject({
+  expect(await trace(G, { method: "exact" })).toMatchObject({
     value: exact.trace,
     standardError: 0,
     products: 0,
@@ -134,7 +134,7 @@ test("traces and diagonals of a network agree with those of its samples", async 
     expect(Math.abs(found.value - exact.trace)).toBeLessThan(4 * found.standardError);
   }
   const sampled = await diagonal(G, { products: 64 });
-  expect((await diagonal(G, { method: "samples" })).values).toEqual(exact.diagonal);
+  expect((await diagonal(G, { method: "exact" })).values).toEqual(exact.diagonal);
   let [errors, within] = [0, 0];
   for (let i = 0; i < G.dim; i++) {
     const error = Math.abs(sampled.values[i]! - exact.diagonal[i]!);
@@ -153,13 +153,18 @@ test("traces and diagonals of a network agree with those of its samples", async 
   expect(norm.value).toBeLessThan(exact.trace);
 });
 
-test("method samples is for sums over samples", async () => {
+test("what is a sum over few rows a sample is exact, unless sampling is asked for", async () => {
   const { model, data } = await openCase("mlp_relu");
-  using H = hessian(model, data);
-  expect(await rejection(trace(H, { method: "samples" }))).toBeInstanceOf(OptionError);
-  expect((await rejection(trace(H, { method: "samples", tol: 0.1 }))).message).toBe(
+  using G = ggn(model, data, { precision: "float64" });
+  expect(await trace(G)).toMatchObject({ method: "samples", standardError: 0 });
+  expect(await diagonal(G)).toMatchObject({ method: "samples", errorNorm: 0 });
+  expect(await trace(G, { products: 20 })).toMatchObject({ method: "xtrace" });
+  expect(await diagonal(G, { products: 20 })).toMatchObject({ method: "xdiag" });
+  expect((await rejection(trace(G, { method: "exact", tol: 0.1 }))).message).toBe(
     "trace: tol does not apply here, got 0.1",
   );
+  using H = hessian(model, data);
+  expect(await trace(H, { products: 20 })).toMatchObject({ method: "xtrace" });
 });
 
 test("diagonals: exact by unit vectors, sampled with errors, zero and small operators", async () => {

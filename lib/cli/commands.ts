@@ -140,14 +140,14 @@ export const COMMANDS: readonly CommandRow[] = [
     options: [
       [
         "--method <m>",
-        "xtrace (default), hutchinson, hutch++, xnystrace (ggn, fisher), exact, samples (ggn, fisher)",
-        oneOf("xtrace", "hutchinson", "hutch++", "xnystrace", "exact", "samples"),
+        "exact (default for ggn, fisher), xtrace (default), hutchinson, hutch++, xnystrace (ggn, fisher)",
+        oneOf("exact", "xtrace", "hutchinson", "hutch++", "xnystrace"),
       ],
       ...SAMPLING,
     ],
     notes:
-      "--tol is relative to the larger of |trace| and the Frobenius norm. samples is exact, from\n" +
-      "backward passes of single samples. Exit code 4 when the error asked for was not reached.",
+      "--tol is relative to the larger of |trace| and the Frobenius norm. exact comes from backward\n" +
+      "passes of single samples for ggn and fisher, else from P products. Exit code 4 when the error asked for was not reached.",
     load: () => require("./trace") as typeof import("./trace"),
   },
   {
@@ -155,14 +155,14 @@ export const COMMANDS: readonly CommandRow[] = [
     summary: "the diagonal of an operator, with a standard error for each entry",
     examples: [
       "eigenscope diagonal model.onnx --data val.npz --operator hessian --products 256 --out diag",
-      "eigenscope diagonal model.onnx --data val.npz --operator ggn --method samples --out diag",
+      "eigenscope diagonal model.onnx --data val.npz --operator ggn --out diag",
     ],
     groups: ["operator", "data", "loss", "model", "run", "out"],
     options: [
       [
         "--method <m>",
-        "xdiag (default), hutchinson, exact, samples (ggn, fisher)",
-        oneOf("xdiag", "hutchinson", "exact", "samples"),
+        "exact (default for ggn, fisher), xdiag (default), hutchinson",
+        oneOf("exact", "xdiag", "hutchinson"),
       ],
       ...SAMPLING,
     ],

@@ -4,7 +4,7 @@ import { type Diagonal, type DiagonalOptions, diagonal } from "../trace";
 import { analyse } from "./analysis";
 import type { Globals } from "./arguments";
 import { count, print, short, table } from "./output";
-import { EXACT, givenOnly, percent, type SamplingArguments, samplingOf } from "./trace";
+import { EXACT, percent, type SamplingArguments, samplingOf } from "./trace";
 
 interface DiagonalArguments extends SamplingArguments {
   method?: NonNullable<DiagonalOptions["method"]>;
@@ -17,8 +17,7 @@ export async function run(
 ): Promise<number> {
   return analyse("diagonal", file, args, globals, async ({ operator }, call) => {
     const { method } = args;
-    const options = method === "samples" ? givenOnly(samplingOf(args)) : samplingOf(args);
-    const found = await diagonal(operator, { ...options, method, ...call });
+    const found = await diagonal(operator, { ...samplingOf(args), method, ...call });
     const { values, standardErrors, products, seconds, warnings, reason, ...rest } = found;
     const { samples: draws, ...json } = rest;
     const tensors = byTensor(operator, found);

@@ -31,8 +31,7 @@ export function samplingOf(args: SamplingArguments) {
 export async function run(file: string, args: TraceArguments, globals: Globals): Promise<number> {
   return analyse("trace", file, args, globals, async ({ operator }, call) => {
     const { method } = args;
-    const options = method === "samples" ? givenOnly(samplingOf(args)) : samplingOf(args);
-    const found = await trace(operator, { ...options, method, ...call });
+    const found = await trace(operator, { ...samplingOf(args), method, ...call });
     // `samples` are those of the data in every document.
     const { products, seconds, warnings, reason, samples: draws, ...json } = found;
     return {
@@ -43,11 +42,6 @@ export async function run(file: string, args: TraceArguments, globals: Globals):
       human: () => printPairs([["trace", short(found.value)], ...errorRows(found)]),
     };
   });
-}
-
-/** Without what a seed or a memory limit of every command brings along. */
-export function givenOnly<T extends { seed?: unknown; maxMemory?: unknown }>(options: T): T {
-  return { ...options, seed: undefined, maxMemory: undefined };
 }
 
 /** What is known of the error of a number. */

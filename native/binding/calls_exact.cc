@@ -106,12 +106,15 @@ Work gramCall(CallInputs& inputs) {
   };
 }
 
-// {rows: a kind}: how many rows a sample has, and the factor of their outer products.
+// {rows: a kind, or "own", that of the operator}: how many rows a sample has, and the factor of
+// their outer products.
 Work rowsShapeCall(CallInputs& inputs) {
-  const auto kind = oneOf<RowKind>(inputs.options(), "rows", kRowKinds, "jacobian");
+  const bool own = inputs.options().string("rows", "") == "own";
+  const auto kind =
+      own ? RowKind::Jacobian : oneOf<RowKind>(inputs.options(), "rows", kRowKinds, "jacobian");
   const CurvaturePtr leaf = requireCurvature(inputs, "the samples' rows");
   return [=](Task&) {
-    const auto rows = leaf->rows(kind);
+    const auto rows = own ? requireRows(*leaf, "the samples' rows") : leaf->rows(kind);
     return Fields{{"samples", rows->samples()},
                   {"perSample", rows->perSample()},
                   {"scale", rows->scale()},
