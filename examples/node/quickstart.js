@@ -47,7 +47,11 @@ async function study(name, model, data) {
     const operator = make(model, data);
     const top = await eigenscope.eigsh(operator, { k: K, which: "LM" });
     const took = seconds(begin);
-    const trace = await estimateTrace(operator, top);
+    const trace = await eigenscope.trace(operator, {
+      method: "hutchinson",
+      products: PROBES,
+      known: top, // only what is left of the trace is estimated
+    });
     const [report] = await operator.report();
     found[letter] = { top, trace, report, took };
     operator.dispose(); // frees what V8 does not see; where there is `using`, use that
@@ -84,51 +88,6 @@ function printSummary(found) {
       "products; +- is one standard error.",
   );
   console.log(`G and F: the loss is split from the network ${found.G.report.split}.\n`);
-}
-
-// tr A = the sum of the known eigenvalues + the mean of z'Az, where the random signs z are made
-// orthogonal to the known eigenvectors. In blocks of 8, so that a pass over the data serves 8.
-async function estimateTrace(operator, top) {
-  const { dim } = operator;
-  const samples = [];
-  const random = generator(1);
-  for (let done = 0; done < PROBES; done += 8) {
-    const Z = Float32Array.from({ length: 8 * dim }, () => (random() < 0.5 ? -1 : 1));
-    for (let j = 0; j < 8; j++) {
-      const z = Z.subarray(j * dim, (j + 1) * dim);
-      for (let i = 0; i < K; i++) {
-        const v = top.vector(i);
-        const inner = dot(v, z);
-        for (let p = 0; p < dim; p++) z[p] -= inner * v[p];
-      }
-    }
-    const AZ = await operator.apply(Z);
-    for (let j = 0; j < 8; j++)
-      samples.push(dot(Z.subarray(j * dim, (j + 1) * dim), AZ.subarray(j * dim, (j + 1) * dim)));
-  }
-  const mean = samples.reduce((sum, x) => sum + x, 0) / PROBES;
-  const variance = samples.reduce((sum, x) => sum + (x - mean) ** 2, 0) / (PROBES - 1);
-  return {
-    value: top.values.reduce((sum, x) => sum + x, mean),
-    standardError: Math.sqrt(variance / PROBES),
-  };
-}
-
-function dot(x, y) {
-  let sum = 0;
-  for (let i = 0; i < x.length; i++) sum += x[i] * y[i];
-  return sum;
-}
-
-// Mulberry32: random numbers in [0, 1) from a seed.
-function generator(seed) {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 function seconds(begin) {
