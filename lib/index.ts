@@ -153,6 +153,15 @@ export { type KeepOptions, keepLargest } from "./masks/keep";
 export { type MagnitudeMaskOptions, magnitudeMask, type WeightTensor } from "./masks/magnitude";
 export { type MaskOptions, mask, masks, type ScoreOptions, weightScores } from "./masks/make";
 export { Mask, type MaskLayer, type Segment } from "./masks/mask";
+export {
+  type CurvePoint,
+  type MaskedOptions,
+  maskedParameters,
+  type SparsityCurveOptions,
+  type SparsityCurves,
+  type Spread,
+  sparsityCurves,
+} from "./masks/worth";
 export type { Globs } from "./model/glob";
 export type { Loss, LossName } from "./model/loss";
 export {

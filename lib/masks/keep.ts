@@ -149,7 +149,7 @@ export function keepBy(
       `${where}: expected the parameters of a model, got ${describe(parameters)}`,
     );
   const given = checkOptions(where, options, KEEP_OPTIONS);
-  const { structure = "weights", minRank = 2, within, params, name } = given;
+  const { structure = "weights", within, name } = given;
   const pattern = patternOf(structure);
   checkAmounts(where, given, pattern !== undefined);
   const size = parameters.reduce((sum, { size }) => sum + size, 0);
@@ -158,17 +158,10 @@ export function keepBy(
       `${where}: expected ${size} scores, one a parameter, got ${describe(scores)}`,
     );
 
-  const chosen =
-    params &&
-    matchGlobs(
-      parameters.map(({ name }) => name),
-      params,
-      `${where}: params`,
-    );
+  const isScored = scoredTensors(where, parameters, given);
   const axisOf = { outputs: ({ outputAxis = 0 }: ShapedTensor) => outputAxis, inputs: inputAxisOf };
-  const least = structure === "weights" ? minRank : Math.max(2, minRank);
   const scored = parameters
-    .filter(({ shape }, i) => shape.length >= least && (!chosen || chosen[i]))
+    .filter((_, i) => isScored[i])
     .map((tensor) => scoredBy(axisOf[structure as "outputs" | "inputs"]?.(tensor), tensor));
   requireScores(where, scored, scores);
 
@@ -183,6 +176,18 @@ export function keepBy(
     for (const group of groups) keepGroup(where, group, scores, given, biases, bits);
   }
   return new Mask(parameters, bits, name);
+}
+
+/** @internal Which tensors the options prune, whatever the scores. */
+export function scoredTensors(
+  where: string,
+  parameters: readonly ShapedTensor[],
+  { structure = "weights", minRank = 2, params }: KeepOptions,
+): boolean[] {
+  const names = parameters.map(({ name }) => name);
+  const chosen = params === undefined ? undefined : matchGlobs(names, params, `${where}: params`);
+  const least = structure === "weights" ? minRank : Math.max(2, minRank);
+  return parameters.map(({ shape }, i) => shape.length >= least && (!chosen || chosen[i]!));
 }
 
 function checkAmounts(where: string, given: KeepOptions, pattern: boolean): void {
