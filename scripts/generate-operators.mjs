@@ -45,8 +45,9 @@ const text = `# Operators
 
 <!-- Written by scripts/generate-operators.mjs. Change native/onnx instead, then run it. -->
 
-The operators of ONNX's own domain that a network may have, in opsets ${oldest} to ${newest}: ${rows.length} of them. Local
-functions are written out before, so they may call these. A network with others fails with one
+The operators that a network may have, in opsets ${oldest} to ${newest}: ${rows.length} of them. Those of
+\`com.microsoft\` are what ONNX Runtime's optimiser writes into files. Local functions are written out
+before, so they may call these. A network with others fails with one
 \`UnsupportedOperatorError\`, which lists every node that is not supported; \`eigenscope inspect\` lists
 them too. [CONTRIBUTING.md](../CONTRIBUTING.md) says how to add one.
 

@@ -26,13 +26,13 @@ async function errorOf(attempt: () => unknown): Promise<EigenscopeError> {
 /** Refused by name, domain, opset, attribute and output; and two that are not needed. */
 const REFUSED = modelBytes({
   opset: 13,
-  domains: [{ domain: "com.microsoft", version: 1n }],
+  domains: [{ domain: "org.example", version: 1n }],
   nodes: [
     node("MatMul", ["x", "w"], ["a"]),
     node("NonMaxSuppression", ["a"], ["b"], {}, { name: "head/nms" }),
     node("Relu", ["b"], ["c"]),
     node("Gelu", ["c"], ["d"], {}, { name: "" }),
-    node("FusedMatMul", ["d", "w"], ["e"], {}, { domain: "com.microsoft", name: "fused" }),
+    node("FusedMatMul", ["d", "w"], ["e"], {}, { domain: "org.example", name: "fused" }),
     node("NonMaxSuppression", ["e"], ["f"], {}, { name: "head/again" }),
     node("Cast", ["f"], ["g"], { to: 8n }, { name: "to string" }),
     node("MaxPool", ["g"], ["h", "places"], { kernel_shape: [1n] }, { name: "pool" }),
@@ -46,7 +46,7 @@ const REFUSED = modelBytes({
 const NODES = [
   ["NonMaxSuppression", "head/nms", "no lowering"],
   ["Gelu", "d", "opset 13"],
-  ["com.microsoft.FusedMatMul", "fused", "domain com.microsoft"],
+  ["org.example.FusedMatMul", "fused", "domain org.example"],
   ["NonMaxSuppression", "head/again", "no lowering"],
   ["Cast", "to string", "element type 8"],
   ["MaxPool", "pool", "output 1"],

@@ -347,7 +347,7 @@ Napi::Value operatorTable(const Napi::CallbackInfo& info) {
     Napi::Array table = Napi::Array::New(env);
     for (const onnx::Operator& row : onnx::operators()) {
       Napi::Object object = Napi::Object::New(env);
-      object.Set("op", std::string(row.name));
+      object.Set("op", row.fullName());
       object.Set("since", row.since);
       object.Set("until", row.until);
       object.Set("derivative", onnx::nameOf(row.grade));

@@ -18,12 +18,6 @@ const std::string& labelOf(const NodeDef& node) {
   return !node.name.empty() || node.out.empty() ? node.name : node.out[0];
 }
 
-// "Gemm", "com.microsoft.FusedMatMul".
-std::string operatorOf(const NodeDef& node) {
-  const bool own = node.domain.empty() || node.domain == "ai.onnx";
-  return own ? node.op : node.domain + "." + node.op;
-}
-
 }  // namespace
 
 std::string describe(const NodeDef& node) { return "\"" + labelOf(node) + "\" (" + node.op + ")"; }
@@ -166,7 +160,7 @@ class Lowering {
   }
 
   void refuse(const NodeDef& node, const std::string& reason) {
-    refused_.push_back({operatorOf(node), labelOf(node), reason});
+    refused_.push_back({qualified(node.domain, node.op), labelOf(node), reason});
   }
 
   void refuseUnsupported() {
@@ -382,7 +376,8 @@ std::vector<Unsupported> findUnsupported(const Model& model) {
     if (!needed) continue;
     const std::string reason = reasonAgainst(
         node, model.opset, [&](const std::string& name) { return used.count(name) > 0; });
-    if (!reason.empty()) found.insert(found.begin(), {operatorOf(node), labelOf(node), reason});
+    if (!reason.empty())
+      found.insert(found.begin(), {qualified(node.domain, node.op), labelOf(node), reason});
     used.insert(node.in.begin(), node.in.end());
   }
   return found;

@@ -1,23 +1,23 @@
 #include <algorithm>
 #include <cmath>
 
+#include "onnx/lower_index.h"
 #include "onnx/table.h"
 
 // Operators that pick elements by index or mask.
 namespace eigenscope::onnx {
 
-namespace {
-
-Results gather(Call& c) {
-  return {c.b.gather(c.in(0), c.in(1), normalAxis(c.integer("axis", 0), c.rank(0)))};
-}
-
-// Flat positions: sum over axes of index times stride. Known parts are added up once.
+// The sum over axes of index times stride. Known parts are added up once.
 Value flatPositions(Call& c, const std::vector<Value>& along, const Shape& shape) {
   Value flat = Builder::number(0, Type::Int);
   int64_t stride = 1;
   for (size_t i = shape.size(); i-- > 0;) {
     const double n = static_cast<double>(shape[i]);
+    if (along[i].known())
+      for (double v : *along[i].host->values)
+        if (v < -n || v >= n)
+          c.mismatch("index " + std::to_string(static_cast<int64_t>(v)) +
+                     " is out of range for axis " + std::to_string(i) + " of " + show(shape));
     const Value below = c.b.binary(Op::Less, along[i], Builder::number(0, Type::Int));
     const Value at = c.b.select(below, c.b.shift(along[i], n), along[i]);
     flat = c.b.add(flat, c.b.scale(at, static_cast<double>(stride)));
@@ -34,38 +34,54 @@ Value countingAlong(int64_t axis, const Shape& shape) {
   return Builder::known(tensorOf(values, to, Type::Int));
 }
 
-// y[i, j] = x[index[i, j], j] for axis 0.
-Results gatherElements(Call& c) {
-  const Shape from = c.shape(0), to = c.shape(1);
-  const int64_t axis = normalAxis(c.integer("axis", 0), c.rank(0));
+Value elementPositions(Call& c, const Value& at, const Shape& from, int64_t axis) {
+  const Shape to = c.b.shape(at);
   if (to.size() != from.size())
     c.mismatch("ranks of " + show(from) + " and " + show(to) + " differ");
   std::vector<Value> along;
   for (int64_t i = 0; i < static_cast<int64_t>(from.size()); ++i)
-    along.push_back(i == axis ? c.in(1) : countingAlong(i, to));
-  const Value flat = flatPositions(c, along, from);
-  return {c.b.gather(c.b.reshape(c.in(0), {count(from)}), flat, 0)};
+    along.push_back(i == axis ? at : countingAlong(i, to));
+  return c.b.broadcast(flatPositions(c, along, from), to);
 }
 
-// The last axis of the indices holds positions along the axes of x after `batch_dims`.
-Results gatherND(Call& c) {
-  const Shape from = c.shape(0), at = c.shape(1);
-  const int64_t batch = c.integer("batch_dims", 0);
+// The last axis of the indices holds positions along the axes after the first `batch`.
+RowPositions rowPositions(Call& c, const Value& indices, const Shape& from, int64_t batch) {
+  const Shape at = c.b.shape(indices);
   if (at.empty() || batch < 0 || batch >= static_cast<int64_t>(at.size()) ||
       batch + at.back() > static_cast<int64_t>(from.size()))
     c.mismatch("indices " + show(at) + " do not fit " + show(from));
   const int64_t depth = at.back(), rank = static_cast<int64_t>(at.size());
-  const Shape indexed(from.begin(), from.begin() + batch + depth);
-  const Shape rest(from.begin() + batch + depth, from.end());
+  RowPositions rows;
+  rows.indexed.assign(from.begin(), from.begin() + batch + depth);
+  rows.rest.assign(from.begin() + batch + depth, from.end());
   const Shape outer(at.begin(), at.end() - 1);
   std::vector<Value> along;
   for (int64_t i = 0; i < batch; ++i) along.push_back(countingAlong(i, outer));
   for (int64_t i = 0; i < depth; ++i)
-    along.push_back(c.b.squeeze(c.b.sliceAxis(c.in(1), rank - 1, i, 1), {rank - 1}));
-  const Value flat = c.b.broadcast(flatPositions(c, along, indexed), outer);
-  Shape rows = {count(indexed)};
-  rows.insert(rows.end(), rest.begin(), rest.end());
-  return {c.b.gather(c.b.reshape(c.in(0), rows), flat, 0)};
+    along.push_back(c.b.squeeze(c.b.sliceAxis(indices, rank - 1, i, 1), {rank - 1}));
+  rows.flat = c.b.broadcast(flatPositions(c, along, rows.indexed), outer);
+  return rows;
+}
+
+namespace {
+
+Results gather(Call& c) {
+  return {c.b.gather(c.in(0), c.in(1), normalAxis(c.integer("axis", 0), c.rank(0)))};
+}
+
+// y[i, j] = x[index[i, j], j] for axis 0.
+Results gatherElements(Call& c) {
+  const Shape from = c.shape(0);
+  const int64_t axis = normalAxis(c.integer("axis", 0), c.rank(0));
+  const Value flat = elementPositions(c, c.in(1), from, axis);
+  return {c.b.gather(c.b.reshape(c.in(0), {count(from)}), flat, 0)};
+}
+
+Results gatherND(Call& c) {
+  const RowPositions at = rowPositions(c, c.in(1), c.shape(0), c.integer("batch_dims", 0));
+  Shape rows = {count(at.indexed)};
+  rows.insert(rows.end(), at.rest.begin(), at.rest.end());
+  return {c.b.gather(c.b.reshape(c.in(0), rows), at.flat, 0)};
 }
 
 Results oneHot(Call& c) {

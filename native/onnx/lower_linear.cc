@@ -74,73 +74,122 @@ std::string equationOf(const NodeDef& node) {
 }
 
 std::string refuseEinsum(const NodeDef& node) {
-  const std::string equation = equationOf(node);
-  const size_t arrow = equation.find("->");
-  if (equation.empty() || node.in.size() > 2) return "einsum takes one or two operands here";
-  if (equation.find("...") != equation.npos) return "einsum with an ellipsis";
-  const std::string left = equation.substr(0, arrow);
-  for (size_t start = 0; start <= left.size();) {
-    size_t end = std::min(left.find(',', start), left.size());
-    std::string part = left.substr(start, end - start);
-    std::sort(part.begin(), part.end());
-    if (std::adjacent_find(part.begin(), part.end()) != part.end())
-      return "einsum with a label twice in one operand";
-    start = end + 1;
+  return equationOf(node).empty() ? "attribute equation is empty" : "";
+}
+
+// One operand of an einsum: its value, and a label for each of its axes.
+struct Term {
+  Value value;
+  std::string labels;
+};
+
+// "...": axes that broadcast from the right. They are labelled by digits, the last with 0.
+std::string expanded(Call& c, const std::string& labels, int64_t rank) {
+  const size_t dots = labels.find("...");
+  const auto named = static_cast<int64_t>(labels.size()) - (dots == labels.npos ? 0 : 3);
+  const int64_t hidden = rank - named;
+  if (hidden < 0 || (dots == labels.npos && hidden != 0) || hidden > 9)
+    c.mismatch("equation " + equationOf(c.node) + " does not fit rank " + std::to_string(rank));
+  if (dots == labels.npos) return labels;
+  std::string digits;
+  for (int64_t i = hidden; i-- > 0;) digits += static_cast<char>('0' + i);
+  return labels.substr(0, dots) + digits + labels.substr(dots + 3);
+}
+
+// A label twice in one operand takes the diagonal.
+Term withoutRepetition(Call& c, Term term) {
+  for (size_t j = term.labels.size(); j-- > 0;) {
+    const size_t i = term.labels.find(term.labels[j]);
+    if (i == j) continue;
+    const Shape shape = c.b.shape(term.value);
+    const int64_t n = shape[i];
+    if (n != shape[j])
+      c.mismatch("equation " + equationOf(c.node) + " takes a diagonal of " + show(shape));
+    Axes perm;
+    Shape flat;
+    std::string labels;
+    for (size_t axis = 0; axis < shape.size(); ++axis)
+      if (axis != i && axis != j) {
+        perm.push_back(static_cast<int64_t>(axis));
+        flat.push_back(shape[axis]);
+        labels += term.labels[axis];
+      }
+    perm.push_back(static_cast<int64_t>(i));
+    perm.push_back(static_cast<int64_t>(j));
+    flat.push_back(n * n);
+    const auto last = static_cast<int64_t>(flat.size()) - 1;
+    const Value square = c.b.reshape(c.b.transpose(term.value, perm), flat);
+    term = {c.b.sliceAxis(square, last, 0, n, n + 1), labels + term.labels[j]};
+    j = term.labels.size();
   }
-  return "";
+  return term;
 }
 
 Results einsum(Call& c) {
   const std::string equation = equationOf(c.node);
   const size_t arrow = equation.find("->");
   const std::string left = equation.substr(0, arrow);
-  // Labels of the primitive are lower-case letters here, so that none is its reserved K.
-  std::string seen;
-  auto renamed = [&seen](const std::string& labels) {
-    std::string out;
-    for (char label : labels) {
-      if (seen.find(label) == seen.npos) seen += label;
-      out += static_cast<char>('a' + seen.find(label));
-    }
-    return out;
-  };
-  std::vector<std::string> labels;
-  std::vector<Value> operands;
-  for (size_t start = 0; start <= left.size() && operands.size() < c.inputs();) {
-    const size_t end = std::min(left.find(',', start), left.size());
-    labels.push_back(renamed(left.substr(start, end - start)));
-    operands.push_back(c.in(operands.size()));
-    if (static_cast<int64_t>(labels.back().size()) != c.b.rank(operands.back()))
-      c.mismatch("equation " + equation + " does not fit the rank of " +
-                 show(c.b.shape(operands.back())));
-    start = end + 1;
-  }
   const auto wanted = static_cast<size_t>(std::count(left.begin(), left.end(), ',')) + 1;
-  if (operands.size() != c.inputs() || wanted != c.inputs())
+  if (wanted != c.inputs())
     c.mismatch("equation " + equation + " is for " + std::to_string(wanted) + " operands, got " +
                std::to_string(c.inputs()));
-  if (arrow != equation.npos && equation.find_first_not_of(left, arrow + 2) != equation.npos)
-    c.mismatch("equation " + equation + " has a label in its result that no operand has");
+  std::vector<Term> terms;
+  std::string seen;  // every label, at the place that renames it
+  int64_t hidden = 0;
+  for (size_t start = 0; start <= left.size();) {
+    const size_t end = std::min(left.find(',', start), left.size());
+    const Value& x = c.in(terms.size());
+    const std::string labels = expanded(c, left.substr(start, end - start), c.b.rank(x));
+    for (char label : labels) {
+      if (seen.find(label) == seen.npos) seen += label;
+      if (label >= '0' && label <= '9') hidden = std::max<int64_t>(hidden, label - '0' + 1);
+    }
+    terms.push_back(withoutRepetition(c, {x, labels}));
+    start = end + 1;
+  }
   std::string out;
   if (arrow != equation.npos) {
-    out = renamed(equation.substr(arrow + 2));
-  } else {  // labels that occur once, in alphabetical order
+    out = equation.substr(arrow + 2);
+    const bool dotted = out.find("...") != out.npos;
+    out = expanded(c, out, static_cast<int64_t>(out.size()) + (dotted ? hidden - 3 : 0));
+    if (out.find_first_not_of(seen) != out.npos)
+      c.mismatch("equation " + equation + " has a label in its result that no operand has");
+  } else {  // what the dots stand for, then labels that occur once, in alphabetical order
+    for (int64_t i = hidden; i-- > 0;) out += static_cast<char>('0' + i);
     std::string once = seen;
     std::sort(once.begin(), once.end());
-    std::erase_if(once,
-                  [&](char label) { return std::count(left.begin(), left.end(), label) != 1; });
-    out = renamed(once);
+    std::erase_if(once, [&](char label) {
+      return (label >= '0' && label <= '9') || std::count(left.begin(), left.end(), label) != 1;
+    });
+    out += once;
   }
-  if (seen.size() > 26) c.unsupported("equation " + equation);
-  return {c.b.einsum(operands, labels, out)};
+  if (seen.size() > 26) c.unsupported("equation " + equation + " has more than 26 labels");
+  // Labels of the primitive are lower-case letters here, so that none is its reserved K.
+  auto renamed = [&seen](const std::string& labels) {
+    std::string to;
+    for (char label : labels) to += static_cast<char>('a' + seen.find(label));
+    return to;
+  };
+  Term product = terms[0];
+  for (size_t i = 1; i < terms.size(); ++i) {
+    std::string later = out, kept;
+    for (size_t j = i + 1; j < terms.size(); ++j) later += terms[j].labels;
+    if (i + 1 == terms.size()) {
+      kept = out;
+    } else {
+      for (char label : product.labels + terms[i].labels)
+        if (later.find(label) != later.npos && kept.find(label) == kept.npos) kept += label;
+    }
+    product = {c.b.einsum({product.value, terms[i].value},
+                          {renamed(product.labels), renamed(terms[i].labels)}, renamed(kept)),
+               kept};
+  }
+  if (terms.size() > 1) return {product.value};
+  return {c.b.einsum({product.value}, {renamed(product.labels)}, renamed(out))};
 }
 
 const Operator kTable[] = {
-    {.name = "Einsum",
-     .lower = einsum,
-     .since = 12,
-     .limits = "one or two operands, no ellipsis, no diagonal",
-     .refuse = refuseEinsum},
+    {.name = "Einsum", .lower = einsum, .since = 12, .refuse = refuseEinsum},
     {.name = "Gemm", .lower = gemm},
     {.name = "MatMul", .lower = matMul},
 };

@@ -109,6 +109,20 @@ Results lpNormalization(Call& c) {
   return {c.b.div(x, euclidean ? c.b.unary(Op::Sqrt, safe) : safe)};
 }
 
+// Over all axes but the channels; epsilon stands outside of the root.
+Results meanVarianceNormalization(Call& c) {
+  const int64_t rank = c.rank(0);
+  const Axes axes = normalAxes(c.ints("axes", {0, 2, 3}), rank);
+  if (std::binary_search(axes.begin(), axes.end(), 0))
+    c.unsupported(
+        "its axes contain the batch (axis 0), so it normalises with the statistics of each batch "
+        "and samples depend on each other; give it axes without 0");
+  const Value& x = c.in(0);
+  const Value centred = c.b.sub(x, c.b.mean(x, axes));
+  const Value variance = c.b.mean(c.b.mul(centred, centred), axes);
+  return {c.b.div(centred, c.b.shift(c.b.unary(Op::Sqrt, variance), 1e-9))};
+}
+
 // ---- by stored statistics -------------------------------------------------------------------
 
 std::string refuseTraining(const NodeDef& node) {
@@ -153,6 +167,9 @@ const Operator kTable[] = {
     {.name = "LayerNormalization", .lower = layerNormalization, .since = 17, .outputs = 3},
     {.name = "LogSoftmax", .lower = softmax<true>},
     {.name = "LpNormalization", .lower = lpNormalization},
+    {.name = "MeanVarianceNormalization",
+     .lower = meanVarianceNormalization,
+     .limits = "axes without the batch (0)"},
     {.name = "RMSNormalization", .lower = rmsNormalization, .since = 23},
     {.name = "Softmax", .lower = softmax<false>},
 };

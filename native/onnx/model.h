@@ -20,10 +20,22 @@ struct Attribute {
   std::optional<Array> tensor;       // TENSOR
 };
 
+// A node inside of a branch of an If: it is run only where the condition has this value.
+struct Guard {
+  std::string condition;
+  bool when;
+};
+
+// "Gemm", "com.microsoft.FusedMatMul".
+inline std::string qualified(const std::string& domain, const std::string& op) {
+  return domain.empty() ? op : domain + "." + op;
+}
+
 struct NodeDef {
   std::string op, domain, name;
   std::vector<std::string> in, out;  // "" = absent
   std::map<std::string, Attribute> attributes;
+  std::vector<Guard> guards = {};  // the outermost first
 };
 
 struct ValueInfo {

@@ -23,7 +23,7 @@ const std::map<std::string, Slots>& weightSlots() {
       {"BatchNormalization", {1, 2}},
       {"Conv", {1, 2}},
       {"ConvTranspose", {1, 2}},
-      {"Einsum", {0, 1}},
+      {"Einsum", {0, 1, 2, 3}},
       {"GRU", {1, 2, 3}},
       {"Gather", {0}},
       {"Gemm", {0, 1, 2}},
@@ -35,6 +35,13 @@ const std::map<std::string, Slots>& weightSlots() {
       {"PRelu", {1}},
       {"RMSNormalization", {1}},
       {"RNN", {1, 2, 3}},
+      {"com.microsoft.BiasGelu", {1}},
+      {"com.microsoft.FastGelu", {1}},
+      {"com.microsoft.FusedConv", {1, 2}},
+      {"com.microsoft.FusedGemm", {0, 1, 2}},
+      {"com.microsoft.FusedMatMul", {0, 1}},
+      {"com.microsoft.SkipLayerNormalization", {2, 3, 4}},
+      {"com.microsoft.SkipSimplifiedLayerNormalization", {2, 3}},
   };
   return table;
 }
@@ -63,6 +70,8 @@ const std::map<std::string, Slots>& fixedSlots() {
       {"RNN", {4}},
       {"Reshape", {1}},
       {"Resize", {1, 2, 3}},
+      {"RotaryEmbedding", {1, 2, 3}},
+      {"Scatter", {1}},
       {"ScatterElements", {1}},
       {"ScatterND", {1}},
       {"Slice", {1, 2, 3, 4}},
@@ -75,6 +84,16 @@ const std::map<std::string, Slots>& fixedSlots() {
       {"Unsqueeze", {1}},
       {"Upsample", {1}},
       {"Where", {0}},
+  };
+  return table;
+}
+
+// Inputs that hold the state before the first step.
+const std::map<std::string, Slots>& stateSlots() {
+  static const std::map<std::string, Slots> table{
+      {"GRU", {5}},
+      {"LSTM", {5, 6}},
+      {"RNN", {5}},
   };
   return table;
 }
@@ -132,7 +151,7 @@ const std::set<std::string>& arithmetic() {
 }
 
 bool listed(const std::map<std::string, Slots>& table, const NodeDef& node, std::size_t slot) {
-  auto row = table.find(node.op);
+  auto row = table.find(qualified(node.domain, node.op));
   return row != table.end() &&
          std::find(row->second.begin(), row->second.end(), slot) != row->second.end();
 }
@@ -360,7 +379,7 @@ class RoleFinder {
     if (endsWith(last, "running_mean") || endsWith(last, "running_var"))
       return because(Role::Buffer, "its name is that of a stored statistic");
     auto isWeight = [](const NodeDef& node, std::size_t slot) {
-      return node.domain.empty() && listed(weightSlots(), node, slot);
+      return listed(weightSlots(), node, slot);
     };
     if (any(uses, isWeight)) {
       // As a lone factor or term a single number in a Constant belongs to the code.
@@ -378,6 +397,11 @@ class RoleFinder {
       return because(Role::Constant, "a single number under a generated name");
     if (isCodeConstant(last))
       return because(Role::Constant, "its name is that of a constant of the code");
+    auto isState = [](const NodeDef& node, std::size_t slot) {
+      return listed(stateSlots(), node, slot);
+    };
+    if (any(uses, isState) && !isStateDictName(model_, name))
+      return because(Role::Constant, "an initial state under a generated name");
     if (isAdditiveMask(value)) return because(Role::Buffer, "it is a mask: 0 and -infinity only");
     return Role::Parameter;
   }

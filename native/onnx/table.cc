@@ -1,6 +1,7 @@
 #include "onnx/table.h"
 
 #include <algorithm>
+#include <tuple>
 
 namespace eigenscope::onnx {
 
@@ -12,12 +13,14 @@ const char* nameOf(Grade grade) {
 const std::vector<Operator>& operators() {
   static const std::vector<Operator> all = [] {
     std::vector<Operator> rows;
-    for (auto group : {elementwiseOperators(), linearOperators(), convOperators(), poolOperators(),
-                       normalizationOperators(), reduceOperators(), shapeOperators(),
-                       indexOperators(), lossOperators()})
+    for (auto group :
+         {elementwiseOperators(), linearOperators(), convOperators(), poolOperators(),
+          normalizationOperators(), reduceOperators(), shapeOperators(), indexOperators(),
+          scatterOperators(), recurrentOperators(), resizeOperators(), attentionOperators(),
+          lossOperators(), microsoftOperators()})
       rows.insert(rows.end(), group.begin(), group.end());
     std::sort(rows.begin(), rows.end(), [](const Operator& a, const Operator& b) {
-      return a.name != b.name ? a.name < b.name : a.since < b.since;
+      return std::tie(a.domain, a.name, a.since) < std::tie(b.domain, b.name, b.since);
     });
     return rows;
   }();
@@ -25,12 +28,11 @@ const std::vector<Operator>& operators() {
 }
 
 const Operator* findOperator(const NodeDef& node, int64_t opset, std::string& reason) {
-  if (!node.domain.empty() && node.domain != "ai.onnx") {
-    reason = "operators of the domain " + node.domain + " are not supported";
-    return nullptr;
-  }
+  bool knownDomain = false;
   reason = "no lowering exists for this operator";
   for (const Operator& row : operators()) {
+    if (row.domain != node.domain) continue;
+    knownDomain = true;
     if (row.name != node.op) continue;
     if (opset < row.since || opset > row.until) {
       reason = "its form in opset " + std::to_string(opset) + " is not supported";
@@ -39,6 +41,7 @@ const Operator* findOperator(const NodeDef& node, int64_t opset, std::string& re
     reason = row.refuse ? row.refuse(node) : "";
     return reason.empty() ? &row : nullptr;
   }
+  if (!knownDomain) reason = "operators of the domain " + node.domain + " are not supported";
   return nullptr;
 }
 

@@ -24,6 +24,7 @@ inline constexpr int kOldestOpset = 9, kNewestOpset = 23, kAnyOutputs = 1 << 20;
 // beside it a function that says it in values (onnx/lower_value.h). Derivatives follow.
 struct Operator {
   std::string_view name;
+  std::string_view domain = {};  // "" for ONNX's own
   Grade grade = Grade::Smooth;
   Results (*lower)(Call&) = nullptr;
   int since = kOldestOpset, until = kNewestOpset;
@@ -32,6 +33,8 @@ struct Operator {
   std::string_view limits = {};  // what of ONNX's definition is not taken, for people
   // The reason why this node is not taken, or "". Sees attributes only: shapes come later.
   std::string (*refuse)(const NodeDef& node) = nullptr;
+
+  std::string fullName() const { return qualified(std::string(domain), std::string(name)); }
 };
 
 // The groups, each in its own file with its functions.
@@ -43,9 +46,14 @@ std::span<const Operator> normalizationOperators();
 std::span<const Operator> reduceOperators();
 std::span<const Operator> shapeOperators();
 std::span<const Operator> indexOperators();
+std::span<const Operator> scatterOperators();
+std::span<const Operator> recurrentOperators();
+std::span<const Operator> resizeOperators();
+std::span<const Operator> attentionOperators();
 std::span<const Operator> lossOperators();
+std::span<const Operator> microsoftOperators();
 
-// All rows, by name and opset.
+// All rows, by domain, name and opset.
 const std::vector<Operator>& operators();
 
 // The row for this node, or null with the reason.

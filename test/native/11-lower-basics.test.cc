@@ -410,9 +410,9 @@ TEST_SUITE("lowering: dense networks and shapes") {
     Net net;
     net.input("x", {2}, {1, 2});
     net.node("Gelu", {"x"}, {"y"});
-    net.model.nodes[0].domain = "com.microsoft";
+    net.model.nodes[0].domain = "org.example";
     CHECK(contains(messageOf(ErrorKind::UnsupportedOperator, [&] { net.lower("y"); }),
-                   "com.microsoft"));
+                   "org.example"));
     Net missing;
     missing.model.inputs.push_back({"x", ElementType::F32, {2}, {""}});
     missing.node("Relu", {"x"}, {"y"});

@@ -46,6 +46,14 @@ const std::vector<Damage>& damages() {
        {{"kernel_shape", ints({2, 2})}, {"pads", ints({-1, 0, 0, 0})}},
        {}},
       {"LRN", {1, 3, 2}, {{"size", integer(kHuge)}}, {}},
+      {"TopK", {2, 3}, {}, {{-1}}},
+      {"TopK", {2, 3}, {}, {{kHuge}}},
+      {"TopK", {2, 3}, {}, {{}}},
+      {"Resize", {2, 3}, {}, {{}, {}, {2, kHuge}}},
+      {"Resize", {2, 3}, {}, {{}, {}, {2, -3}}},
+      {"Resize", {2, 3}, {}, {{}, {1, kHuge}}},
+      {"Resize", {2, 3}, {}, {{}, {}}},
+      {"Einsum", {2, 3}, {{"equation", text("b...i.->")}}, {}},
   };
   return cases;
 }

@@ -14,7 +14,8 @@ TEST_SUITE("lowering: the table") {
       CHECK(rows[i].since >= kOldestOpset);
       CHECK(rows[i].since <= rows[i].until);
       CHECK(rows[i].until <= kNewestOpset);
-      if (i > 0 && rows[i].name == rows[i - 1].name) CHECK(rows[i].since > rows[i - 1].until);
+      if (i > 0 && rows[i].fullName() == rows[i - 1].fullName())
+        CHECK(rows[i].since > rows[i - 1].until);
     }
   }
 
@@ -30,7 +31,7 @@ TEST_SUITE("lowering: the table") {
     if (lowered().size() < 20) return;  // a few cases were picked by name
     for (const Operator& row : operators()) {
       CAPTURE(row.name);
-      CHECK(lowered().count(std::string(row.name)) == 1);
+      CHECK(lowered().count(row.fullName()) == 1);
     }
   }
 }

@@ -105,15 +105,16 @@ struct Net {
   }
 
   Net& node(const std::string& op, const std::vector<std::string>& in,
-            const std::vector<std::string>& out, const Attributes& attributes = {}) {
+            const std::vector<std::string>& out, const Attributes& attributes = {},
+            const std::string& domain = "") {
     model.nodes.push_back(
-        {op, "", "/" + op + "_" + std::to_string(model.nodes.size()), in, out, attributes});
+        {op, domain, "/" + op + "_" + std::to_string(model.nodes.size()), in, out, attributes});
     return *this;
   }
 
   Net& lower(const std::string& output) {
     lowered = onnx::lower(model, parameters, graph, bindings, output);
-    for (const NodeDef& node : model.nodes) test::lowered().insert(node.op);
+    for (const NodeDef& node : model.nodes) test::lowered().insert(qualified(node.domain, node.op));
     return *this;
   }
 

@@ -1,0 +1,153 @@
+#include <cmath>
+
+#include "onnx/table.h"
+
+// Scaled dot-product attention and rotary positions, said by products and softmax.
+namespace eigenscope::onnx {
+
+namespace {
+
+// [batch, length, heads * size] or [batch, heads, length, size] as the latter.
+Value byHead(Call& c, size_t input, const char* attribute) {
+  const Value& x = c.in(input);
+  const Shape shape = c.shape(input);
+  if (shape.size() == 4) return x;
+  if (shape.size() != 3)
+    c.mismatch("expected \"" + c.node.in[input] + "\" of rank 3 or 4, got " + show(shape));
+  const int64_t heads = c.integer(attribute, 0);
+  if (heads <= 0 || shape[2] % heads)
+    c.mismatch("attribute " + std::string(attribute) + " = " + std::to_string(heads) +
+               " does not divide the width of \"" + c.node.in[input] + "\" " + show(shape));
+  return c.b.transpose(c.b.reshape(x, {shape[0], shape[1], heads, shape[2] / heads}), {0, 2, 1, 3});
+}
+
+// Each head of keys and values stands for several of the queries.
+Value forHeads(Call& c, const Value& x, int64_t heads) {
+  const Shape shape = c.b.shape(x);
+  if (shape[1] == heads) return x;
+  const int64_t times = heads / shape[1];
+  const Value each =
+      c.b.broadcast(c.b.unsqueeze(x, {2}), {shape[0], shape[1], times, shape[2], shape[3]});
+  return c.b.reshape(each, {shape[0], heads, shape[2], shape[3]});
+}
+
+Value minusInfinity() { return Builder::number(-INFINITY); }
+
+// What a mask that ends before the last key does not see: nothing.
+Value padded(Call& c, const Value& mask, int64_t keys) {
+  Shape missing = c.b.shape(mask);
+  if (missing.empty() || missing.back() == keys || missing.back() == 1) return mask;
+  if (missing.back() > keys)
+    c.mismatch("the mask " + show(missing) + " is for more than " + std::to_string(keys) + " keys");
+  missing.back() = keys - missing.back();
+  const bool additive = c.b.type(mask) == Type::Real;
+  const Value hidden = additive ? minusInfinity() : Builder::number(0, Type::Bool);
+  return c.b.concat({mask, c.b.broadcast(hidden, missing)},
+                    static_cast<int64_t>(missing.size()) - 1);
+}
+
+// Query i sees keys up to i + past.
+Value causal(int64_t queries, int64_t keys, int64_t past) {
+  std::vector<double> seen(queries * keys);
+  for (int64_t i = 0; i < queries; ++i)
+    for (int64_t j = 0; j < keys; ++j) seen[i * keys + j] = j <= i + past;
+  return Builder::known(tensorOf(seen, {queries, keys}, Type::Bool));
+}
+
+Results attention(Call& c) {
+  const Value q = byHead(c, 0, "q_num_heads");
+  Value k = byHead(c, 1, "kv_num_heads"), v = byHead(c, 2, "kv_num_heads");
+  const bool cached = c.has(4);
+  if (cached != c.has(5)) c.mismatch("past_key and past_value come together");
+  int64_t past = 0;
+  if (cached) {
+    past = c.shape(4).at(2);
+    k = c.b.concat({c.in(4), k}, 2);
+    v = c.b.concat({c.in(5), v}, 2);
+  }
+  const Value presentKey = k, presentValue = v;
+  const Shape shape = c.b.shape(q);
+  const int64_t heads = shape[1], keys = c.b.shape(k)[2];
+  if (c.b.shape(k)[1] == 0 || heads % c.b.shape(k)[1] || c.b.shape(k)[1] != c.b.shape(v)[1] ||
+      c.b.shape(k)[3] != shape[3] || c.b.shape(v)[2] != keys)
+    c.mismatch("queries " + show(shape) + ", keys " + show(c.b.shape(k)) + " and values " +
+               show(c.b.shape(v)) + " do not fit");
+  k = forHeads(c, k, heads);
+  v = forHeads(c, v, heads);
+  const double scale = c.number("scale", 1 / std::sqrt(static_cast<double>(shape[3])));
+  Value scores = c.b.dot(c.b.scale(q, scale), "bhqd", k, "bhkd", "bhqk");
+  const double cap = c.number("softcap", 0);
+  if (cap > 0) scores = c.b.scale(c.b.unary(Op::Tanh, c.b.scale(scores, 1 / cap)), cap);
+  if (c.has(3)) {
+    const Value mask = padded(c, c.in(3), keys);
+    const Shape full = {shape[0], heads, shape[2], keys};
+    if (broadcastShapes(c.b.shape(mask), full) != full)
+      c.mismatch("the mask " + show(c.shape(3)) + " does not broadcast to " + show(full));
+    scores = c.b.type(mask) == Type::Bool ? c.b.select(mask, scores, minusInfinity())
+                                          : c.b.add(scores, mask);
+  }
+  if (c.integer("is_causal", 0) != 0)
+    scores = c.b.select(causal(shape[2], keys, past), scores, minusInfinity());
+  Value y = c.b.dot(c.b.softmax(scores, 3), "bhqk", v, "bhkd", "bhqd");
+  if (c.rank(0) == 3) {
+    const Shape out = c.b.shape(y);
+    y = c.b.reshape(c.b.transpose(y, {0, 2, 1, 3}), {out[0], out[2], out[1] * out[3]});
+  }
+  return {y, presentKey, presentValue};
+}
+
+// Pairs (a, b) of each head turned by the angle of their position: (a cos - b sin, a sin + b cos).
+Results rotaryEmbedding(Call& c) {
+  const Shape given = c.shape(0);
+  if (given.size() != 3 && given.size() != 4)
+    c.mismatch("expected an input of rank 3 or 4, got " + show(given));
+  Value x = given.size() == 4 ? c.in(0) : byHead(c, 0, "num_heads");
+  const Shape shape = c.b.shape(x);  // [batch, heads, length, size]
+  const int64_t size = shape[3];
+  const int64_t turned =
+      c.integer("rotary_embedding_dim", 0) > 0 ? c.integer("rotary_embedding_dim", 0) : size;
+  const int64_t half = turned / 2;
+  if (turned > size || turned % 2)
+    c.mismatch("cannot rotate " + std::to_string(turned) + " of " + std::to_string(size) +
+               " elements of a head");
+  // [positions, half], or [batch, length, half] where no positions are given.
+  auto angles = [&](size_t input) {
+    const Value table = c.has(3) ? c.b.gather(c.in(input), c.in(3), 0) : c.in(input);
+    if (c.b.rank(table) != 3 || c.b.shape(table)[1] != shape[2] || c.b.shape(table)[2] != half)
+      c.mismatch("\"" + c.node.in[input] + "\" " + show(c.shape(input)) + " does not fit " +
+                 std::to_string(shape[2]) + " positions of " + std::to_string(half) + " pairs");
+    return c.b.unsqueeze(table, {1});
+  };
+  const Value cosine = angles(1), sine = angles(2);
+  const bool interleaved = c.integer("interleaved", 0) != 0;
+  const int64_t step = interleaved ? 2 : 1;
+  const Value a = c.b.sliceAxis(x, 3, 0, half, step);
+  const Value b = c.b.sliceAxis(x, 3, interleaved ? 1 : half, half, step);
+  const Value first = c.b.sub(c.b.mul(a, cosine), c.b.mul(b, sine));
+  const Value second = c.b.add(c.b.mul(a, sine), c.b.mul(b, cosine));
+  Value y;
+  if (interleaved) {
+    y = c.b.concat({c.b.unsqueeze(first, {4}), c.b.unsqueeze(second, {4})}, 4);
+    y = c.b.reshape(y, {shape[0], shape[1], shape[2], turned});
+  } else {
+    y = c.b.concat({first, second}, 3);
+  }
+  if (turned < size) y = c.b.concat({y, c.b.sliceAxis(x, 3, turned, size - turned)}, 3);
+  if (given.size() == 3) y = c.b.reshape(c.b.transpose(y, {0, 2, 1, 3}), given);
+  return {y};
+}
+
+const Operator kTable[] = {
+    {.name = "Attention",
+     .lower = attention,
+     .since = 23,
+     .outputs = 3,
+     .limits = "no qk_matmul_output; every query sees some key"},
+    {.name = "RotaryEmbedding", .lower = rotaryEmbedding, .since = 23},
+};
+
+}  // namespace
+
+std::span<const Operator> attentionOperators() { return kTable; }
+
+}  // namespace eigenscope::onnx

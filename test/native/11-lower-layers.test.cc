@@ -1,0 +1,164 @@
+#include "11-lower.h"
+
+using namespace eigenscope;
+using namespace eigenscope::onnx;
+using namespace eigenscope::onnx::test;
+
+namespace {
+
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
+// One hidden unit, one input, biases given: weights are single numbers a gate.
+std::unique_ptr<Net> recurrentNet(int64_t gates, const Numbers& x) {
+  auto net = std::make_unique<Net>(14);
+  const auto steps = static_cast<int64_t>(x.size());
+  net->input("x", {steps, 1, 1}, x);
+  net->parameter("w", {1, gates, 1}, scattered(gates, 0.1));
+  net->parameter("r", {1, gates, 1}, scattered(gates, 0.7));
+  net->parameter("b", {1, 2 * gates}, scattered(2 * gates, 1.3));
+  return net;
+}
+
+}  // namespace
+
+TEST_SUITE("lowering: recurrent layers and resizing") {
+  TEST_CASE("RNN, GRU and LSTM step by step") {
+    const Numbers x = {0.5, -1.25, 0.75};
+    for (const std::string op : {"RNN", "GRU", "LSTM"}) {
+      const int64_t gates = op == "RNN" ? 1 : op == "GRU" ? 3 : 4;
+      auto net = recurrentNet(gates, x);
+      net->node(op, {"x", "w", "r", "b"}, {"y"}, {{"hidden_size", integer(1)}});
+      const Numbers w = scattered(gates, 0.1), r = scattered(gates, 0.7),
+                    b = scattered(2 * gates, 1.3);
+      double h = 0, cell = 0;
+      Numbers expected;
+      for (double in : x) {
+        auto gate = [&](int64_t g, double state) {
+          return w[g] * in + r[g] * state + b[g] + b[gates + g];
+        };
+        if (op == "RNN") h = std::tanh(gate(0, h));
+        if (op == "GRU") {
+          const double z = sigmoid(gate(0, h)), reset = sigmoid(gate(1, h));
+          h = (1 - z) * std::tanh(gate(2, reset * h)) + z * h;
+        }
+        if (op == "LSTM") {
+          cell = sigmoid(gate(2, h)) * cell + sigmoid(gate(0, h)) * std::tanh(gate(3, h));
+          h = sigmoid(gate(1, h)) * std::tanh(cell);
+        }
+        expected.push_back(h);
+      }
+      checkClose(net->run("y"), expected);
+      CHECK(net->shape() == Shape{3, 1, 1, 1});
+      checkDerivatives(*net, "y");
+    }
+  }
+
+  TEST_CASE("equal lengths end in zeros, and a stored state of zeros serves any batch") {
+    auto net = recurrentNet(1, {0.5, -1.25, 0.75});
+    net->constant(wholeOf("lengths", {1}, {2}));
+    net->constant(arrayOf("h", {1, 7, 1}, Numbers(7, 0)));
+    net->node("RNN", {"x", "w", "r", "b", "lengths", "h"}, {"y"});
+    const Numbers y = net->run("y");
+    CHECK(y[1] != 0);
+    CHECK(y[2] == 0);
+    auto full = recurrentNet(1, {0.5, -1.25});
+    full->node("RNN", {"x", "w", "r", "b"}, {"y"});
+    checkClose(full->run("y"), {y[0], y[1]});
+  }
+
+  TEST_CASE("what a recurrent layer does not take is named") {
+    auto refused = [](const std::string& op, const Attributes& attributes) {
+      auto net = recurrentNet(op == "RNN" ? 1 : 4, {1});
+      net->node(op, {"x", "w", "r", "b"}, {"y"}, attributes);
+      return messageOf(ErrorKind::UnsupportedOperator, [&] { net->lower("y"); });
+    };
+    CHECK(contains(refused("RNN", {{"clip", number(3)}}), "/RNN_0\" (RNN): attribute clip"));
+    CHECK(contains(refused("LSTM", {{"input_forget", integer(1)}}), "attribute input_forget"));
+    Attribute names;
+    names.strings = {"Elu"};
+    CHECK(contains(refused("RNN", {{"activations", names}}), "activations: Elu"));
+    names.strings = {"Tanh", "Tanh"};
+    CHECK(contains(refused("RNN", {{"activations", names}}), "needs 1 names, got 2"));
+    Net lengths(14);
+    lengths.input("x", {3, 2, 1}, counting(6)).constant(wholeOf("lengths", {2}, {2, 3}));
+    lengths.parameter("w", {1, 1, 1}, {1}).parameter("r", {1, 1, 1}, {1});
+    lengths.node("RNN", {"x", "w", "r", "", "lengths"}, {"y"});
+    CHECK(contains(messageOf(ErrorKind::UnsupportedOperator, [&] { lengths.lower("y"); }),
+                   "sequence_lens (\"lengths\") differ"));
+    auto shapes = recurrentNet(1, {1});
+    shapes->node("GRU", {"x", "w", "r", "b"}, {"y"});
+    CHECK(contains(messageOf(ErrorKind::DataMismatch, [&] { shapes->lower("y"); }),
+                   "expected weights (\"w\") of shape [1, 3, 1], got [1, 1, 1]"));
+  }
+
+  TEST_CASE("Resize and Upsample: nearest, linear and cubic") {
+    auto run = [](const std::string& mode, const Numbers& x, double scale,
+                  const std::string& coordinates) {
+      Net net(13);
+      net.parameter("x", {static_cast<int64_t>(x.size())}, x);
+      net.constant(arrayOf("scales", {1}, {scale}));
+      net.node("Resize", {"x", "", "scales"}, {"y"},
+               {{"mode", text(mode)}, {"coordinate_transformation_mode", text(coordinates)}});
+      checkDerivatives(net, "y");
+      return net.run("y");
+    };
+    checkClose(run("nearest", {1, 2, 3}, 2, "half_pixel"), {1, 1, 2, 2, 3, 3});
+    checkClose(run("nearest", {1, 2, 3, 4}, 0.5, "asymmetric"), {1, 3});
+    checkClose(run("linear", {1, 3}, 2, "half_pixel"), {1, 1.5, 2.5, 3});
+    checkClose(run("linear", {1, 4}, 2, "align_corners"), {1, 2, 3, 4});
+    // Cubic interpolation is exact for lines away from the borders.
+    const Numbers cubic = run("cubic", counting(8), 2, "asymmetric");
+    for (size_t i = 4; i < 11; ++i)
+      CHECK(cubic[i] == doctest::Approx(1 + static_cast<double>(i) / 2));
+    Net up(9);
+    up.parameter("x", {1, 2}, {1, 2}).constant(arrayOf("scales", {2}, {1, 3}));
+    up.node("Upsample", {"x", "scales"}, {"y"});
+    checkClose(up.run("y"), {1, 1, 1, 2, 2, 2});
+    CHECK(up.countOf(Op::Gather, Scope::Global) == 0);
+  }
+
+  TEST_CASE("what Resize does not take is named") {
+    auto fail = [](ErrorKind kind, const Attributes& attributes, const Numbers& scales) {
+      Net net(18);
+      net.parameter("x", {2, 4}, counting(8));
+      net.constant(arrayOf("scales", {static_cast<int64_t>(scales.size())}, scales));
+      net.node("Resize", {"x", "", "scales"}, {"y"}, attributes);
+      return messageOf(kind, [&] { net.lower("y"); });
+    };
+    const auto refused = ErrorKind::UnsupportedOperator, wrong = ErrorKind::DataMismatch;
+    CHECK(contains(fail(refused, {{"antialias", integer(1)}}, {1, 2}),
+                   "/Resize_0\" (Resize): attribute antialias = 1"));
+    CHECK(contains(fail(refused, {{"mode", text("lanczos")}}, {1, 2}), "mode = lanczos"));
+    CHECK(contains(fail(wrong, {}, {1, 2, 2}), "expected scales or sizes for 2 axes of [2, 4]"));
+    CHECK(contains(fail(wrong, {}, {1, -2}), "cannot be resized by -2"));
+  }
+
+  TEST_CASE("Einsum of several operands, of diagonals and with dots") {
+    auto run = [](const std::string& equation, const std::vector<std::string>& in) {
+      Net net;
+      net.parameter("a", {2, 2}, {1, 2, 3, 4}).parameter("b", {2, 3}, counting(6));
+      net.parameter("c", {3}, {1, -1, 2}).parameter("d", {2, 2, 2}, counting(8));
+      net.node("Einsum", in, {"y"}, {{"equation", text(equation)}});
+      const Numbers y = net.run("y");
+      checkDerivatives(net, "y");
+      return y;
+    };
+    checkClose(run("ij,jk,k->i", {"a", "b", "c"}), {27, 59});
+    checkClose(run("ij,jk,k", {"a", "b", "c"}), {27, 59});
+    checkClose(run("ii->i", {"a"}), {1, 4});
+    checkClose(run("ii", {"a"}), {5});
+    checkClose(run("iij->ji", {"d"}), {1, 7, 2, 8});
+    checkClose(run("...ij,...jk->...ik", {"d", "a"}), {7, 10, 15, 22, 23, 34, 31, 46});
+    checkClose(run("i...->...", {"d"}), {6, 8, 10, 12});
+    auto fail = [](const std::string& equation, ErrorKind kind) {
+      Net net;
+      net.parameter("a", {2, 3}, counting(6));
+      net.node("Einsum", {"a"}, {"y"}, {{"equation", text(equation)}});
+      return messageOf(kind, [&] { net.lower("y"); });
+    };
+    CHECK(contains(fail("ii->i", ErrorKind::DataMismatch), "takes a diagonal of [2, 3]"));
+    CHECK(contains(fail("ijk->i", ErrorKind::DataMismatch), "does not fit rank 2"));
+    CHECK(contains(fail("ij->k", ErrorKind::DataMismatch), "no operand has"));
+    CHECK(contains(fail("", ErrorKind::UnsupportedOperator), "attribute equation is empty"));
+  }
+}
