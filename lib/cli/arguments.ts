@@ -70,7 +70,7 @@ export function positive(value: string): number {
   return result;
 }
 
-function numbers(value: string): number[] {
+export function numbers(value: string): number[] {
   return value.split(",").map(number);
 }
 

@@ -4,6 +4,7 @@ import {
   interval,
   notNegative,
   number,
+  numbers,
   type OptionRow,
   oneOf,
   positive,
@@ -12,6 +13,7 @@ import {
 import type { CommandRow } from "./main";
 
 const text = (value: string) => value;
+const names = (value: string) => value.split(",").map((name) => name.trim());
 
 /** When sampling ends. */
 const SAMPLING: readonly OptionRow[] = [
@@ -20,6 +22,18 @@ const SAMPLING: readonly OptionRow[] = [
   ["--products <n>", "spend so many products instead, whatever the error", whole(1)],
   ["--max-products <n>", "give up after so many (default 1000)", whole(1)],
   ["--block-size <n>", "vectors a product (default 16)", whole(1)],
+];
+
+/** What masked networks are like. */
+const PRUNED: OptionRow = [
+  "--pruned <p>",
+  "pruned weights become zero (default), initial, mean, initial-or-zero",
+  oneOf("zero", "initial", "mean", "initial-or-zero"),
+];
+const KEPT: OptionRow = [
+  "--kept <k>",
+  "kept weights are final (default), or rewound: initial",
+  oneOf("final", "initial"),
 ];
 
 export const COMMANDS: readonly CommandRow[] = [
@@ -295,6 +309,72 @@ export const COMMANDS: readonly CommandRow[] = [
       "Eigenvectors have length 1, random directions the length of each filter. With --out each point\n" +
       "is kept as it is computed, and the same command computes only what is missing.",
     load: () => require("./landscape") as typeof import("./landscape"),
+  },
+  {
+    name: "masks",
+    summary: "sub-networks by magnitude, change, gradient or curvature: masks, overlaps, curves",
+    examples: [
+      "eigenscope masks model.onnx --criterion magnitude,movement --initial init.onnx --keep 0.1 \\\n" +
+        "    --out masks",
+      "eigenscope masks model.onnx --criterion magnitude,obd --data val.npz --scope global \\\n" +
+        "    --curve 0.5,0.2,0.1,0.05",
+    ],
+    groups: ["data", "loss", "model", "operator", "run", "out"],
+    options: [
+      ["--criterion <names>", "by commas (default magnitude); all of them below", names],
+      ["--initial <file>", "the parameters that training began with: .onnx, or .npy", text],
+      ["--keep <share>", "of the weights, over 0 and at most 1", positive],
+      ["--count <n>", "so many instead", whole(0)],
+      ["--threshold <x>", "those of a larger score instead", number],
+      ["--counts <file>", "as many of each tensor as another mask keeps", text],
+      [
+        "--scope <s>",
+        "the share is of each tensor: layer (default); global",
+        oneOf("layer", "global"),
+      ],
+      ["--rounds <n>", "apply --keep so many times, each to what is left", whole(1)],
+      ["--within <file>", "prune what another mask keeps", text],
+      ["--structure <s>", "weights (default), outputs, inputs (whole units), or N:M as 2:4", text],
+      ["--unit-biases", "outputs: a pruned unit loses its bias"],
+      ["--min-rank <n>", "tensors of a smaller rank are kept whole (default 2)", whole(0)],
+      ["--k <n>", "eigenvectors: so many (default 10)", whole(1)],
+      ["--block-size <n>", "obs: entries a block (default 64)", whole(1)],
+      ["--damping <x>", "obs: over the mean of the diagonal (default 1e-3)", notNegative],
+      ["--format <f>", "of the masks: npz (default) or safetensors", oneOf("npz", "safetensors")],
+      ["--curve <shares>", "loss and accuracy over these shares, by commas; needs data", numbers],
+      [
+        "--random <n>",
+        "--curve: random masks that each point is held against (default 5)",
+        whole(0),
+      ],
+      PRUNED,
+      KEPT,
+    ],
+    notes:
+      "Criteria: magnitude, large_final, small_final, large_init, small_init,\n" +
+      "large_init_large_final, small_init_small_final, magnitude_increase, movement,\n" +
+      "relative_change (of weights, many with _same_sign or _diff_sign), snip, taylor, taylor_abs\n" +
+      "(of gradients), obd, obs, fisher, eigenvectors, weighted_eigenvectors (of curvature), random.\n" +
+      "Curvature is that of --operator, here ggn by default. --out gets a file a mask with an array\n" +
+      "of booleans a tensor, layers.csv and curve.csv.",
+    load: () => require("./masks") as typeof import("./masks"),
+  },
+  {
+    name: "prune",
+    summary: "a masked network written as a model, and its loss and accuracy",
+    examples: [
+      "eigenscope prune model.onnx --mask masks/magnitude.npz --out pruned.onnx --data val.npz",
+    ],
+    groups: ["data", "loss", "model", "run"],
+    options: [
+      ["--mask <file>", "of eigenscope masks: .npz or safetensors", text],
+      ["--out <file>", "where the pruned model goes: .onnx", text],
+      ["--initial <file>", "the parameters that training began with: .onnx, or .npy", text],
+      PRUNED,
+      KEPT,
+    ],
+    notes: "Everything but the parameters stays as it is in the file.",
+    load: () => require("./prune") as typeof import("./prune"),
   },
   {
     name: "kfac",
