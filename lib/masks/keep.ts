@@ -116,10 +116,13 @@ function largest(scores: Float64Array, kept: number): Uint8Array {
   const ascending = scores.slice().sort();
   const threshold = kept > 0 ? ascending[scores.length - kept]! : Number.POSITIVE_INFINITY;
   let atThreshold = kept;
-  for (const score of scores) if (score > threshold) atThreshold--;
-  return Uint8Array.from(scores, (score) =>
-    score > threshold || (score === threshold && atThreshold-- > 0) ? 1 : 0,
-  );
+  for (let i = 0; i < scores.length; i++) if (scores[i]! > threshold) atThreshold--;
+  const chosen = new Uint8Array(scores.length);
+  for (let i = 0; i < scores.length; i++) {
+    const score = scores[i]!;
+    if (score > threshold || (score === threshold && atThreshold-- > 0)) chosen[i] = 1;
+  }
+  return chosen;
 }
 
 /**

@@ -132,7 +132,9 @@ export class Gatherer {
     for (const need of needs)
       if (need !== "random" && this.#found[need] === undefined) await this.#gather(need, criterion);
     const of = score({ ...this.#found, random } as Ingredients);
-    return Float64Array.from({ length: this.#model.parameterCount }, (_, i) => of(i));
+    const found = new Float64Array(this.#model.parameterCount);
+    for (let i = 0; i < found.length; i++) found[i] = of(i);
+    return found;
   }
 
   async #gather(need: Exclude<Ingredient, "random">, criterion: Criterion): Promise<void> {

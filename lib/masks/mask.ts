@@ -48,7 +48,8 @@ export class Mask {
       size,
       ...(shape && { shape: [...shape] }),
     }));
-    this.bits = Uint8Array.from(bits, (bit) => (bit ? 1 : 0));
+    this.bits = new Uint8Array(size);
+    for (let i = 0; i < size; i++) this.bits[i] = bits[i] ? 1 : 0;
     this.count = ones(this.bits);
     this.name = name;
   }
@@ -140,7 +141,9 @@ export class Mask {
 }
 
 function ones(bits: Uint8Array): number {
-  return bits.reduce((sum, bit) => sum + bit, 0);
+  let sum = 0;
+  for (let i = 0; i < bits.length; i++) sum += bits[i]!;
+  return sum;
 }
 
 /** @internal @throws OptionError where two masks are of other tensors */

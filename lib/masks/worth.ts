@@ -240,7 +240,7 @@ function matchedRandom(
     const found: Evaluation[] = [];
     for (let draw = 0; draw < draws; draw++) {
       const random = new Random(BigInt.asUintN(64, BigInt(seed) + BigInt(draw)), MATCHED);
-      const scores = Float64Array.from({ length: model.parameterCount }, () => random.uniform());
+      const scores = new Float64Array(model.parameterCount).map(() => random.uniform());
       const counts = /:/.test(limits.structure ?? "") ? {} : { counts: mask };
       found.push(
         await at(keepBy("sparsityCurves", model.parameters, scores, { ...limits, ...counts })),
