@@ -243,6 +243,17 @@ test("zero vectors, low rank, float32, one dimension", async () => {
   expect((await traceFunction(one, "sqrt")).value).toBe(2);
 });
 
+test("a first iterate that vanishes by symmetry is no result", async () => {
+  // The mean of +-lambda over a vector of ones is 0, and so is its square root.
+  const values = range(60, (i) => (i % 2 ? 1 : -1) * (1 + (Math.floor(i / 2) % 5)));
+  const A = linearOperator(60, (V) => V.map((x, i) => x * values[i % 60]!));
+  const ones = new Float64Array(60).fill(1);
+  expect(await rejection(functionProduct(A, "sqrt", ones))).toBeInstanceOf(OptionError);
+  const { vectors, converged } = await functionProduct(A, "sign", ones);
+  expect(converged).toBe(true);
+  expect(errorOf(vectors, values.map(Math.sign))).toBeLessThan(1e-9);
+});
+
 test("wrong uses of products", async () => {
   const { operator } = reflected(POSITIVE);
   expect(

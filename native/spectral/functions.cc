@@ -80,9 +80,11 @@ class Iterate {
       const double before = i < static_cast<int64_t>(now_.size()) ? now_[i] : 0.0;
       squares += (next[i] - before) * (next[i] - before);
     }
-    const double change = length > 0 ? std::sqrt(squares) / length : 0.0;
+    // A first iterate may vanish by symmetry, as the square root of +-lambda's mean does.
+    const bool tells = length > 0 && m >= kFewSteps;
+    const double change = length > 0 ? std::sqrt(squares) / length : 1.0;
     const double pace = change_ > 0 ? std::min(change / change_, kMostPace) : kMostPace;
-    product.error = t.exact ? 0.0 : change / (1 - pace);
+    product.error = t.exact ? 0.0 : tells ? change / (1 - pace) : 1.0;
     product.residual =
         length > 0 && top > 0 ? t.beta() * std::abs(next.back()) / (length * top) : 0.0;
     change_ = change;
@@ -91,6 +93,7 @@ class Iterate {
 
  private:
   static constexpr double kMostPace = 0.99;
+  static constexpr int64_t kFewSteps = 3;  // up to which a change says little
   std::vector<double> now_;
   double change_ = 0;
 };

@@ -160,7 +160,26 @@ void ProductCounter::apply(const void* x, void* y, int64_t count) {
   task_.check();
   requireFinite(op_, y, count, products_);
   products_ += count;
+  requireSquares(y, count);
   report(residual_);
+}
+
+// Inner products need the squares of what products hold.
+void ProductCounter::requireSquares(const void* y, int64_t count) {
+  constexpr double kLeast = 1e-150, kMost = 1e150;
+  constexpr int64_t kEnough = 8;  // one product may be small by chance
+  if (op_.precision() == Precision::F32) return;
+  const double* values = static_cast<const double*>(y);
+  const int64_t size = op_.dim() * count;
+  for (int64_t i = 0; i < size; ++i) largest_ = std::max(largest_, std::abs(values[i]));
+  const bool tiny = products_ >= kEnough && largest_ > 0 && largest_ < kLeast;
+  if (!tiny && largest_ <= kMost) return;
+  throw Error(
+      ErrorKind::DataMismatch,
+      "the largest number in " + std::to_string(products_) + " products of the operator is " +
+          shortNumber(largest_) +
+          ", whose square is beyond float64: scale the operator or the loss, and divide the "
+          "results");
 }
 
 void ProductCounter::report(double residual) {

@@ -52,11 +52,13 @@ class ProductCounter {
   void report(double residual);
 
  private:
+  void requireSquares(const void* y, int64_t count);
   LinearOperator& op_;
   Task& task_;
   int64_t limit_;
   int64_t products_ = 0;
   double residual_ = -1;
+  double largest_ = 0;  // magnitude in any product
 };
 
 // Rayleigh quotients of columns first .. first + count - 1 and the norms of their residuals, from

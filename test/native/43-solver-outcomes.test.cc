@@ -95,6 +95,23 @@ TEST_CASE("NaN or infinity from the operator ends in an error that names the pro
       }
 }
 
+TEST_CASE("products whose squares leave the range of double are refused, by every method") {
+  for (double factor : {1e-199, 1e199}) {
+    std::vector<double> values;
+    for (int i = 1; i <= 60; ++i) values.push_back(factor * i);
+    for (EigshMethod method : {EigshMethod::Lanczos, EigshMethod::Krylov, EigshMethod::Subspace,
+                               EigshMethod::Nystrom, EigshMethod::Lobpcg}) {
+      SpectrumOperator op(values, Precision::F64);
+      EigshOptions options;
+      options.k = 3;
+      options.method = method;
+      options.which = method == EigshMethod::Lobpcg ? Which::LA : Which::LM;
+      CHECK_THROWS_WITH_AS(solve(op, options), doctest::Contains("whose square is beyond float64"),
+                           Error);
+    }
+  }
+}
+
 TEST_CASE("a tolerance below the operator's noise ends early and says so") {
   for (EigshMethod method : kMethods)
     for (Precision precision : kPrecisions) {
