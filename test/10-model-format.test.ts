@@ -447,16 +447,16 @@ describe("graphs", () => {
   test("nodes of other domains are listed as not supported, all of them", async () => {
     const model = await loadModel(
       modelBytes({
-        domains: [{ domain: "com.microsoft", version: 1n }],
+        domains: [{ domain: "org.example", version: 1n }],
         nodes: [
-          node("Gelu", ["x"], ["a"], {}, { domain: "com.microsoft", name: "" }),
+          node("Gelu", ["x"], ["a"], {}, { domain: "org.example", name: "" }),
           node("NoSuchOperator", ["a"], ["b"]),
           node("NoSuchOperator", ["x"], ["dead"]),
           node("MatMul", ["b", "w"], ["y"]),
         ],
       }),
     );
-    expect(model.operators).toEqual({ NoSuchOperator: 2, MatMul: 1, "com.microsoft.Gelu": 1 });
+    expect(model.operators).toEqual({ NoSuchOperator: 2, MatMul: 1, "org.example.Gelu": 1 });
     expect(model.unsupported.map(({ node }) => node)).toEqual(["a", "NoSuchOperator_b"]);
     expect(() => model.requireSupported()).toThrow(
       expect.objectContaining({

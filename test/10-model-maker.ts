@@ -5,6 +5,7 @@ import {
   AttributeProto_AttributeType as AttributeType,
   TensorProto_DataType as DataType,
   FunctionProtoSchema,
+  type GraphProto,
   GraphProtoSchema,
   ModelProtoSchema,
   type NodeProto,
@@ -37,6 +38,25 @@ export function tensor(
   return create(TensorProtoSchema, { name, dims: dims.map(BigInt), ...fields });
 }
 
+const isGraph = (value: unknown): value is GraphProto =>
+  (value as GraphProto).$typeName === "onnx.GraphProto";
+
+/** A body: a branch of an If, or what a loop repeats. */
+export function body(
+  nodes: NodeProto[],
+  outputs: string[],
+  inputs: string[] = [],
+  initializers: TensorProto[] = [],
+): GraphProto {
+  return create(GraphProtoSchema, {
+    name: "body",
+    node: nodes,
+    initializer: initializers,
+    input: inputs.map((name) => value(name, null)),
+    output: outputs.map((name) => value(name, null)),
+  });
+}
+
 export function attribute(name: string, value: unknown, refAttrName = "") {
   const fields =
     typeof value === "bigint"
@@ -49,7 +69,9 @@ export function attribute(name: string, value: unknown, refAttrName = "") {
             ? { type: AttributeType.INTS, ints: value as bigint[] }
             : value === undefined
               ? {}
-              : { type: AttributeType.TENSOR, t: value as TensorProto };
+              : isGraph(value)
+                ? { type: AttributeType.GRAPH, g: value }
+                : { type: AttributeType.TENSOR, t: value as TensorProto };
   return create(AttributeProtoSchema, { name, refAttrName, ...fields });
 }
 

@@ -7,6 +7,7 @@ import type {
   TensorDescription,
   ValueDescription,
 } from "../native";
+import { flattenControl, type Guard } from "./control";
 import { ExternalFiles } from "./external";
 import { inlineFunctions, onnxVersion, operatorName } from "./inline";
 import {
@@ -15,6 +16,7 @@ import {
   type GraphProto,
   type ModelProto,
   type NodeProto,
+  type TensorProto,
   type ValueInfoProto,
 } from "./onnx_pb";
 import { parseModel } from "./read";
@@ -55,6 +57,7 @@ export function decodeModel(
 class Decoder {
   private readonly graph: GraphProto;
   private readonly tensors: TensorDecoder;
+  private guards: ReadonlyMap<NodeProto, Guard[]> = new Map();
 
   constructor(
     private readonly model: ModelProto,
@@ -67,15 +70,20 @@ class Decoder {
 
   run(): DecodedModel {
     const opset = this.opset();
-    const initializers = this.initializers();
+    const inline = inlineFunctions(this.model, this.source);
+    const flat = flattenControl(inline(this.graph.node), {
+      source: this.source,
+      opset,
+      graph: this.graph,
+      inline,
+    });
+    this.guards = flat.guards;
+    const initializers = this.initializers(flat.initializers);
     const stored = new Set(initializers.map(({ name }) => name));
     const inputs = this.graph.input
       .filter(({ name }) => !stored.has(name))
       .map((value) => this.value(value, "input"));
-    const nodes = this.ordered(inlineFunctions(this.model, this.source), [
-      ...stored,
-      ...inputs.map(({ name }) => name),
-    ]);
+    const nodes = this.ordered(flat.nodes, [...stored, ...inputs.map(({ name }) => name)]);
     const produced = new Set([...stored, ...inputs.map(({ name }) => name)]);
     for (const node of nodes) for (const name of node.output) produced.add(name);
     const outputs = this.graph.output.map((value) => this.value(value, "output"));
@@ -119,7 +127,9 @@ class Decoder {
     return version;
   }
 
-  private initializers(): { name: string; tensor: TensorDescription }[] {
+  private initializers(
+    ofBodies: readonly TensorProto[],
+  ): { name: string; tensor: TensorDescription }[] {
     const result: { name: string; tensor: TensorDescription }[] = [];
     const seen = new Set<string>();
     const add = (name: string, tensor: () => TensorDescription) => {
@@ -128,7 +138,7 @@ class Decoder {
       seen.add(name);
       result.push({ name, tensor: tensor() });
     };
-    for (const tensor of this.graph.initializer)
+    for (const tensor of [...this.graph.initializer, ...ofBodies])
       add(tensor.name, () => this.tensors.describe(tensor, tensor.name));
     for (const sparse of this.graph.sparseInitializer) {
       const name = sparse.values?.name ?? "";
@@ -203,14 +213,15 @@ class Decoder {
           continue;
         }
         open.add(top.node);
-        if (top.next === top.node.input.length) {
+        const needs = this.needsOf(top.node);
+        if (top.next === needs.length) {
           open.delete(top.node);
           done.add(top.node);
           result.push(top.node);
           stack.pop();
           continue;
         }
-        const name = top.node.input[top.next++]!;
+        const name = needs[top.next++]!;
         if (name === "" || stored.has(name)) continue;
         const needed = producer.get(name);
         if (!needed)
@@ -222,6 +233,12 @@ class Decoder {
       }
     }
     return result;
+  }
+
+  /** Its inputs, and the conditions that it stands under. */
+  private needsOf(node: NodeProto): string[] {
+    const guards = this.guards.get(node);
+    return guards ? [...guards.map(({ condition }) => condition), ...node.input] : node.input;
   }
 
   private node(node: NodeProto): NodeDescription {
@@ -240,6 +257,7 @@ class Decoder {
       inputs: node.input,
       outputs: node.output,
       attributes: Object.fromEntries(attributes),
+      guards: this.guards.get(node) ?? [],
     };
   }
 

@@ -34,24 +34,27 @@ export function onnxVersion(
 }
 
 /**
- * The nodes of the graph with every call of a local function replaced by the function's nodes.
+ * Gives nodes with every call of a local function replaced by the function's nodes.
  * Values inside get names of their own; attribute references take the call's values or the
  * function's defaults.
  *
  * @throws ModelFormatError when functions call each other in a circle, have bodies that do not
  * produce their outputs, or use another version of ONNX than the model.
  */
-export function inlineFunctions(model: ModelProto, source: string): NodeProto[] {
-  const nodes = model.graph?.node ?? [];
-  if (model.functions.length === 0) return nodes;
-  return new Inliner(model, source).run(nodes);
+export function inlineFunctions(
+  model: ModelProto,
+  source: string,
+): (nodes: readonly NodeProto[]) => NodeProto[] {
+  if (model.functions.length === 0) return (nodes) => [...nodes];
+  const inliner = new Inliner(model, source);
+  return (nodes) => inliner.run(nodes);
 }
 
 class Inliner {
   private readonly functions = new Map<string, FunctionProto>();
   private readonly sizes = new Map<FunctionProto, number>();
   private readonly taken = new Set<string>();
-  private readonly out: NodeProto[] = [];
+  private out: NodeProto[] = [];
   private readonly opset: number | undefined;
 
   constructor(
@@ -69,6 +72,7 @@ class Inliner {
   run(nodes: readonly NodeProto[]): NodeProto[] {
     if (this.sizeOf(nodes, []) > MOST_NODES)
       this.fail(`its functions write out to more than ${MOST_NODES} nodes`);
+    this.out = [];
     for (const node of nodes) this.place(node);
     return this.out;
   }
@@ -146,7 +150,9 @@ class Inliner {
         input: inner.input.map(rename),
         output: inner.output.map(rename),
         name: `${label}/${inner.name || inner.opType}`,
-        attribute: inner.attribute.flatMap((attribute) => resolved(attribute, attributes)),
+        attribute: inner.attribute
+          .flatMap((attribute) => resolved(attribute, attributes))
+          .map((attribute) => withCaptures(attribute, rename, attributes)),
       });
     }
     for (const [formal, actual] of copies) {
@@ -173,6 +179,36 @@ class Inliner {
   private fail(message: string): never {
     throw new ModelFormatError(`${this.source}: ${message}`);
   }
+}
+
+/** A body inside of a function: what it takes from around it has the names of the call. */
+function withCaptures(
+  attribute: AttributeProto,
+  rename: (value: string) => string,
+  given: ReadonlyMap<string, AttributeProto>,
+): AttributeProto {
+  const graph = attribute.g;
+  if (!graph) return attribute;
+  const own = new Set([
+    ...graph.input.map(({ name }) => name),
+    ...graph.initializer.map(({ name }) => name),
+    ...graph.node.flatMap(({ output }) => output),
+  ]);
+  const inside = (value: string) => (own.has(value) ? value : rename(value));
+  return {
+    ...attribute,
+    g: {
+      ...graph,
+      output: graph.output.map((output) => ({ ...output, name: inside(output.name) })),
+      node: graph.node.map((node) => ({
+        ...node,
+        input: node.input.map(inside),
+        attribute: node.attribute
+          .flatMap((each) => resolved(each, given))
+          .map((each) => withCaptures(each, inside, given)),
+      })),
+    },
+  };
 }
 
 /** An attribute with its reference replaced; absent where the call gives none. */

@@ -101,6 +101,11 @@ onnx::NodeDef nodeOf(Napi::Value value, TensorReader& reader, const std::string&
   node.name = description.string("name", "");
   node.in = description.strings("inputs");
   node.out = description.strings("outputs");
+  if (description.has("guards"))
+    forEach(description, "guards", [&](Napi::Value each, uint32_t) {
+      Options guard(each, source + ": a guard of node " + node.name);
+      node.guards.push_back({guard.requiredString("condition"), guard.boolean("when", false)});
+    });
   Napi::Value attributes = description.get("attributes");
   if (!attributes.IsObject()) description.fail("attributes", "an object");
   Napi::Object object = attributes.As<Napi::Object>();

@@ -166,7 +166,8 @@ class Lowering {
   void refuseUnsupported() {
     for (size_t i = 0; i < model_.nodes.size(); ++i) {
       const NodeDef& node = model_.nodes[i];
-      if (!needed_[i] || isParameter(node)) continue;
+      // Whether a branch is taken shows later.
+      if (!needed_[i] || isParameter(node) || !node.guards.empty()) continue;
       const std::string reason = reasonAgainst(
           node, model_.opset, [this](const std::string& name) { return uses_.count(name) > 0; });
       if (!reason.empty()) refuse(node, reason);
@@ -240,15 +241,25 @@ class Lowering {
   void lowerNode(size_t i) {
     const NodeDef& node = model_.nodes[i];
     if (isParameter(node)) return;
-    if (std::any_of(node.in.begin(), node.in.end(),
+    if (!isTaken(node)) {
+      withoutValue_.insert(node.out.begin(), node.out.end());
+      return;
+    }
+    if (node.op != "If" &&
+        std::any_of(node.in.begin(), node.in.end(),
                     [this](const std::string& name) { return withoutValue_.count(name) > 0; })) {
       withoutValue_.insert(node.out.begin(), node.out.end());
       return;
     }
     try {
       Results results = call(node);
-      for (size_t o = 0; o < results.size() && o < node.out.size(); ++o)
-        if (!node.out[o].empty()) values_[node.out[o]] = std::move(results[o]);
+      for (size_t o = 0; o < results.size() && o < node.out.size(); ++o) {
+        if (node.out[o].empty()) continue;
+        if (results[o].empty())
+          withoutValue_.insert(node.out[o]);
+        else
+          values_[node.out[o]] = std::move(results[o]);
+      }
     } catch (const Error& error) {
       // All unsupported nodes are reported together; what needs them is passed over.
       if (error.kind != ErrorKind::UnsupportedOperator) rethrow(node, error);
@@ -257,13 +268,24 @@ class Lowering {
     }
   }
 
+  // Whether all the conditions that a node in a branch stands under are met.
+  bool isTaken(const NodeDef& node) {
+    return std::all_of(node.guards.begin(), node.guards.end(), [this](const Guard& guard) {
+      if (withoutValue_.count(guard.condition)) return false;
+      const Value& condition = value(guard.condition);
+      return condition.known() && condition.host->size() == 1 &&
+             (condition.host->at(0) != 0) == guard.when;
+    });
+  }
+
   Results call(const NodeDef& node) {
     std::string reason;
     const Operator* row = findOperator(node, model_.opset, reason);
+    if (!row) throw Error(ErrorKind::UnsupportedOperator, reason);
     std::vector<Value> in(node.in.size());
     std::vector<bool> present(node.in.size());
     for (size_t i = 0; i < in.size(); ++i) {
-      present[i] = !node.in[i].empty();
+      present[i] = !node.in[i].empty() && withoutValue_.count(node.in[i]) == 0;
       if (present[i]) in[i] = value(node.in[i]);
       if (in[i].items && !row->sequences)
         throw Error(ErrorKind::UnsupportedOperator, "its input is a sequence of tensors");
@@ -374,8 +396,11 @@ std::vector<Unsupported> findUnsupported(const Model& model) {
       return !name.empty() && used.count(name) > 0;
     });
     if (!needed) continue;
-    const std::string reason = reasonAgainst(
-        node, model.opset, [&](const std::string& name) { return used.count(name) > 0; });
+    // Whether a branch is taken shows with the shapes.
+    const std::string reason =
+        !node.guards.empty() ? "" : reasonAgainst(node, model.opset, [&](const std::string& name) {
+          return used.count(name) > 0;
+        });
     if (!reason.empty())
       found.insert(found.begin(), {qualified(node.domain, node.op), labelOf(node), reason});
     used.insert(node.in.begin(), node.in.end());

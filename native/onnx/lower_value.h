@@ -27,6 +27,7 @@ struct Value {
   std::shared_ptr<const std::vector<Value>> items;
 
   bool known() const { return host != nullptr; }
+  bool empty() const { return !host && node == kNone && !items; }
 };
 
 // Operations on values: on known ones at once, on the rest by adding nodes to the graph. Shapes and

@@ -31,6 +31,7 @@ TEST_SUITE("lowering: the table") {
     if (lowered().size() < 20) return;  // a few cases were picked by name
     for (const Operator& row : operators()) {
       CAPTURE(row.name);
+      if (row.name == "Loop" || row.name == "Scan") continue;  // written out before
       CHECK(lowered().count(row.fullName()) == 1);
     }
   }
