@@ -55,8 +55,8 @@ describe("worked examples (reference table 6.1)", () => {
     ["small_init", [1, 4, 5]],
     ["magnitude_increase", [1, 3, 5]],
     ["movement", [1, 2, 5]],
-    // min(|w0|, |w|): .4 .2 .3 .8 .05 .28; max: .5 .6 .4 .9 .1 .35.
-    ["large_init_large_final", [0, 2, 3]],
+    // Ranks of |w0|: 4 1 3 5 0 2, of |w|: 3 4 1 5 0 2; from above 1 4 2 0 5 3 and 2 1 4 0 5 3.
+    ["large_init_large_final", [0, 3, 5]],
     ["small_init_small_final", [2, 4, 5]],
     // .2 2 1.75 .125 1 2.25.
     ["relative_change", [1, 2, 5]],
@@ -73,6 +73,36 @@ describe("worked examples (reference table 6.1)", () => {
     // Biases stay.
     expect(found.count).toBe(5);
     expect(found.name).toBe(criterion);
+  });
+
+  test("those whose sign changed, by a threshold alone", async () => {
+    const { model, initial } = await pair();
+    const changed = { criterion: "movement_diff_sign", initial, threshold: 0 } as const;
+    expect(weightBits(await mask(model, changed))).toEqual([2, 5]);
+  });
+
+  test("percentiles do not depend on the scale of either", async () => {
+    const { model } = await tinyProblem();
+    const initial = vector(26, 7);
+    for (const criterion of ["large_init_large_final", "small_init_small_final"] as const) {
+      const found = await weightScores(model, criterion, { initial });
+      const scaled = await weightScores(model, criterion, {
+        initial: initial.map((x) => 1e-9 * x),
+      });
+      expect(scaled).toEqual(found);
+      expect(Math.max(...found)).toBeLessThan(1);
+      // Zhou's mask at one percentile of both is that of the scores above it.
+      const w = parameterVector(model);
+      const sign = criterion.startsWith("large") ? 1 : -1;
+      const at = (values: Float64Array) => values.slice(0, 12).map((x) => sign * Math.abs(x));
+      const above = (values: Float64Array, share: number) => {
+        const cut = at(values).sort()[Math.round(share * 12)]!;
+        return Array.from(at(values), (x) => x >= cut);
+      };
+      const both = above(initial, 0.25).map((kept, i) => (kept && above(w, 0.25)[i] ? 1 : 0));
+      const m = await mask(model, { criterion, initial, threshold: 0.25 - 1e-9 });
+      expect(Array.from(m.bits.subarray(0, 12))).toEqual(both);
+    }
   });
 
   test("their overlaps", async () => {
@@ -360,6 +390,31 @@ test("nested: of smaller shares what larger ones keep; the same again, whatever 
   );
 });
 
+describe("masks and spectra (reference table 6.2)", () => {
+  const diagonal = (values: number[]) =>
+    linearOperator(values.length, (V) => V.map((x, i) => x * values[i % values.length]!));
+
+  test("the spectrum of a masked operator", async () => {
+    const segments = [{ name: "w", offset: 0, size: 4 }];
+    const m = new Mask(segments, [1, 0, 1, 1]);
+    const H = diagonal([5, 3, 1, 0.1]);
+    const inside = await eigsh(H.restrict(m), { k: 3, which: "LA" });
+    expect(relative(inside.values, [5, 1, 0.1])).toBeLessThan(1e-12);
+    const whole = await eigsh(H.project(m), { k: 4, which: "LA" });
+    expect(relative(whole.values, [5, 1, 0.1, 0])).toBeLessThan(1e-12);
+  });
+
+  test("of all masks of its numbers, that of a diagonal holds most of the trace", async () => {
+    const { model, data } = await tinyProblem();
+    using G = ggn(model, data, { precision: "float64" });
+    const { diagonal: F } = await exactDiagonal(G);
+    const share = (m: Mask) => m.indices().reduce((sum, i) => sum + F[i]!, 0);
+    const best = share(await mask(model, { criterion: "fisher", diagonal: F, keep: 0.3 }));
+    for (let seed = 0; seed < 30; seed++)
+      expect(share(await mask(model, { criterion: "random", seed, keep: 0.3 }))).toBeLessThan(best);
+  });
+});
+
 test("random masks: by seed, of the numbers asked for, near chance", async () => {
   const bytes = modelBytes({
     initializers: [floats("w", [40, 50])],
@@ -483,6 +538,15 @@ describe("wrong uses", () => {
     await expect(mask(model, { criterion: "fisher", curvature, keep: 0.5 })).rejects.toThrow(
       "expected an operator over all 26 parameters, got hessian of 12",
     );
+  });
+
+  test("infinite scores that cancel", () => {
+    const tensor = { name: "w", offset: 0, size: 4, shape: [2, 2] };
+    const scores = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 1, 1];
+    expect(() => keepLargest([tensor], scores, { structure: "outputs", keep: 0.5 })).toThrow(
+      "got both infinities in a unit",
+    );
+    expect(keepLargest([tensor], scores, { keep: 0.25 }).indices()).toEqual(Float64Array.of(0));
   });
 
   test("scores that are NaN", async () => {

@@ -353,8 +353,9 @@ export const COMMANDS: readonly CommandRow[] = [
     notes:
       "Criteria: magnitude, large_final, small_final, large_init, small_init,\n" +
       "large_init_large_final, small_init_small_final, magnitude_increase, movement,\n" +
-      "relative_change (of weights, many with _same_sign or _diff_sign), snip, taylor, taylor_abs\n" +
-      "(of gradients), obd, obs, fisher, eigenvectors, weighted_eigenvectors (of curvature), random.\n" +
+      "relative_change (of weights, many with _same_sign or _diff_sign), snip, grad, taylor,\n" +
+      "taylor_abs (of gradients), obd, obs, fisher, eigenvectors, weighted_eigenvectors (of\n" +
+      "curvature), random.\n" +
       "Curvature is that of --operator, here ggn by default. --out gets a file a mask with an array\n" +
       "of booleans a tensor, layers.csv and curve.csv.",
     load: () => require("./masks") as typeof import("./masks"),

@@ -1,7 +1,8 @@
 /** What makes a weight worth keeping: one row a criterion, one score a weight, largest kept. */
 import type { Random } from "../random";
+import type { Segment } from "./mask";
 
-/** What criteria compute scores from; each a number for every parameter, but for the last three. */
+/** What criteria compute scores from; each a number for every parameter, but for the last four. */
 export interface Ingredients {
   /** The weights of the model. */
   final: Float64Array;
@@ -20,9 +21,11 @@ export interface Ingredients {
   /** Their eigenvalues. */
   values: Float64Array;
   random: Random;
+  /** What the parameters are of; always there. */
+  tensors: readonly Segment[];
 }
 
-export type Ingredient = keyof Ingredients;
+export type Ingredient = Exclude<keyof Ingredients, "tensors">;
 
 interface CriterionRow {
   needs: readonly Ingredient[];
@@ -33,7 +36,30 @@ interface CriterionRow {
   signs?: true;
 }
 
-const { abs, max, min } = Math;
+const { abs, min } = Math;
+
+/** The share of the entries of a tensor whose magnitude, times `sign`, is less than each one's. */
+function percentiles(
+  values: Float64Array,
+  tensors: readonly Segment[],
+  sign: 1 | -1,
+): Float64Array {
+  const found = new Float64Array(values.length);
+  for (const { offset, size } of tensors) {
+    const magnitudes = values.subarray(offset, offset + size).map((x) => sign * abs(x));
+    const ascending = magnitudes.slice().sort();
+    for (let i = 0; i < size; i++) {
+      let [low, high] = [0, size];
+      while (low < high) {
+        const middle = (low + high) >>> 1;
+        if (ascending[middle]! < magnitudes[i]!) low = middle + 1;
+        else high = middle;
+      }
+      found[offset + i] = low / size;
+    }
+  }
+  return found;
+}
 
 /** Names and formulas of Zhou et al. 2019 (arXiv:1905.01067) where they have one. */
 const ROWS = {
@@ -80,23 +106,26 @@ const ROWS = {
       (i) =>
         -abs(initial[i]!),
   },
-  // Both beyond one threshold, which the number to keep determines: so the lesser of the two counts.
+  // Both beyond the same percentile of their tensor: what adjusting alpha does in Zhou's
+  // min(alpha |w|, |w0|), as training changes the scale of weights.
   large_init_large_final: {
     needs: ["initial", "final"],
-    keeps: "min(|w0|, |w|)",
-    score:
-      ({ initial, final }) =>
-      (i) =>
-        min(abs(initial[i]!), abs(final[i]!)),
+    keeps: "the lesser percentile of |w0| and |w| in their tensor",
+    score: ({ initial, final, tensors }) => {
+      const start = percentiles(initial, tensors, 1);
+      const end = percentiles(final, tensors, 1);
+      return (i) => min(start[i]!, end[i]!);
+    },
     signs: true,
   },
   small_init_small_final: {
     needs: ["initial", "final"],
-    keeps: "-max(|w0|, |w|)",
-    score:
-      ({ initial, final }) =>
-      (i) =>
-        -max(abs(initial[i]!), abs(final[i]!)),
+    keeps: "the lesser percentile of -|w0| and -|w| in their tensor",
+    score: ({ initial, final, tensors }) => {
+      const start = percentiles(initial, tensors, -1);
+      const end = percentiles(final, tensors, -1);
+      return (i) => min(start[i]!, end[i]!);
+    },
   },
   magnitude_increase: {
     needs: ["initial", "final"],
@@ -136,6 +165,14 @@ const ROWS = {
       ({ initial, initialGradient }) =>
       (i) =>
         abs(initialGradient[i]! * initial[i]!),
+  },
+  grad: {
+    needs: ["initial", "initialGradient"],
+    keeps: "|g0|",
+    score:
+      ({ initialGradient }) =>
+      (i) =>
+        abs(initialGradient[i]!),
   },
   // Molchanov et al. 2019 (arXiv:1906.10771), and 2017 (arXiv:1611.06440).
   taylor: {

@@ -246,6 +246,10 @@ function keepGroup(
     begin += items;
   }
   const candidates = sums.filter((_, item) => alive[item]);
+  if (candidates.some(Number.isNaN))
+    throw new DataMismatchError(
+      `${where}: expected scores whose sums over units are numbers, got both infinities in a unit`,
+    );
   const kept = amountOf(where, group, candidates, given);
   const chosen = largest(candidates, kept);
   const keeps = new Uint8Array(total);

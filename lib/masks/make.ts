@@ -131,7 +131,8 @@ export class Gatherer {
     const random = new Random(this.#options.seed ?? 0, CRITERIA_STREAM);
     for (const need of needs)
       if (need !== "random" && this.#found[need] === undefined) await this.#gather(need, criterion);
-    const of = score({ ...this.#found, random } as Ingredients);
+    const tensors = this.#model.parameters;
+    const of = score({ ...this.#found, random, tensors } as Ingredients);
     const found = new Float64Array(this.#model.parameterCount);
     for (let i = 0; i < found.length; i++) found[i] = of(i);
     return found;
