@@ -2,6 +2,7 @@
 import { CALL_OPTIONS, type CallOptions, run } from "./call";
 import { OptionError } from "./errors";
 import { exactDiagonal, requireOperator } from "./exact";
+import { traceFunction } from "./functions";
 import type { LinearOperator } from "./linear-operator";
 import type { NativeCall, NativeSampled, NativeSampledOptions, Vectors } from "./native";
 import { type Check, check, checkOptions, describe } from "./options";
@@ -251,12 +252,14 @@ export async function frobeniusNorm(
 
 /**
  * The Schatten p-norm (sum |lambda|^p)^(1/p). Even p: from p / 2 times the products of the Frobenius
- * norm. p = 1, of positive semi-definite operators: the trace, by xnystrace. p = Infinity, the
+ * norm. p = 1 of positive semi-definite operators: the trace, by xnystrace. p = Infinity, the
  * spectral norm: by `eigsh` for one pair of largest magnitude; the lower end of the interval is
  * certain, the upper one, value + residual, holds unless the solver missed a larger eigenvalue.
- * Other p: integrate |lambda|^p over the nodes of `spectralDensity`.
+ * Other p from 1 to 64, among them the nuclear norm of indefinite operators: tr |A|^p by
+ * `traceFunction`, 64 products for each of 16 random vectors, or as many as `products` pays for; the
+ * interval has the error of the quadrature in it.
  *
- * @throws OptionError for other p, and p = 1 of an indefinite operator; else as `trace`
+ * @throws OptionError for p below 1; else as `trace`
  */
 export async function schattenNorm(
   operator: LinearOperator,
@@ -265,15 +268,56 @@ export async function schattenNorm(
 ): Promise<SampledNumber> {
   requireOperator("schattenNorm", operator);
   const checked = checkOptions("schattenNorm", options, NORM_OPTIONS);
-  if (p === 1) return nuclearNorm(operator, checked);
   if (p === Number.POSITIVE_INFINITY) return spectralNorm(operator, checked);
-  if (Number.isInteger(p) && p > 0 && p % 2 === 0 && p <= 64)
-    return evenNorm(operator, p / 2, checked);
-  throw new OptionError(
-    "schattenNorm: p: expected 1 (of a positive semi-definite operator), an even number up to 64, " +
-      `or Infinity, got ${describe(p)}; for others, sum |node|^p over nodes and weights of ` +
-      "spectralDensity, times dim",
-  );
+  if (typeof p !== "number" || !(p >= 1 && p <= MOST_P))
+    throw new OptionError(
+      `schattenNorm: p: expected a number from 1 to ${MOST_P}, or Infinity, got ${describe(p)}`,
+    );
+  if (p === 1) return nuclearNorm(operator, checked);
+  return p % 2 === 0 ? evenNorm(operator, p / 2, checked) : powerNorm(operator, p, checked);
+}
+
+const MOST_P = 64;
+
+/** Lanczos steps that |x|^p is integrated by, and random vectors unless products are given. */
+const [STEPS, PROBES] = [64, 16];
+
+/** From tr |A|^p by stochastic Lanczos quadrature, relative to the spectral norm for the range. */
+async function powerNorm(
+  operator: LinearOperator,
+  p: number,
+  checked: NormOptions,
+): Promise<SampledNumber> {
+  noneOf("schattenNorm", checked, ["method", "tol", "standardError", "maxProducts", "blockSize"]);
+  const begin = performance.now();
+  const { seed, maxMemory, signal } = checked;
+  const top = await eigsh(operator, { k: 1, tol: 0.01, seed, signal });
+  const scale = Math.abs(top.values[0]!);
+  if (scale === 0) return { ...exactNumber(0, "slq", begin), products: top.products };
+  const probes = checked.products ? Math.floor(checked.products / STEPS) : PROBES;
+  if (probes < 2)
+    throw new OptionError(
+      `schattenNorm: products: expected at least ${2 * STEPS}, ${STEPS} for each of two random ` +
+        `vectors, got ${checked.products}`,
+    );
+  const found = await traceFunction(operator, (x) => (Math.abs(x) / scale) ** p, {
+    ...callOf(checked),
+    seed,
+    maxMemory,
+    probes,
+    steps: STEPS,
+  });
+  const root = (sum: number) => scale * Math.max(sum, 0) ** (1 / p);
+  const value = root(found.value);
+  return {
+    ...exactNumber(value, "slq", begin),
+    // By the delta method.
+    standardError: (value * found.standardError) / (p * found.value),
+    interval: [root(found.interval[0]), root(found.interval[1])],
+    products: top.products + found.products,
+    samples: probes,
+    warnings: found.warnings,
+  };
 }
 
 function evenNorm(
@@ -298,10 +342,12 @@ async function nuclearNorm(operator: LinearOperator, options: NormOptions): Prom
     return await trace(operator, { ...sampling, method: "xnystrace" });
   } catch (cause) {
     if (!(cause instanceof OptionError) || !/semi-definite/.test(cause.message)) throw cause;
+    if (SAMPLING_NAMES.every((name) => (options as Record<string, unknown>)[name] === undefined))
+      return powerNorm(operator, 1, options);
     throw new OptionError(
-      "schattenNorm: p = 1 needs a positive semi-definite operator (ggn, fisher), whose trace it " +
-        "is, and this one is not; for the nuclear norm of others, sum |node| over nodes and weights " +
-        "of spectralDensity, times dim",
+      "schattenNorm: tol, products and their like are for positive semi-definite operators (ggn, " +
+        "fisher), where p = 1 is the trace, and this one is not; leave them out for the nuclear " +
+        "norm by quadrature",
       { cause },
     );
   }

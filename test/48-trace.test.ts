@@ -202,6 +202,16 @@ test("norms: exact, sampled, spectral and nuclear", async () => {
     expect(found.interval[0]).toBeLessThanOrEqual(schatten(p));
     expect(found.interval[1]).toBeGreaterThanOrEqual(schatten(p));
   }
+  // A is indefinite, and |x| has a corner at 0.
+  for (const p of [1, 1.5, 3, 7]) {
+    const found = await schattenNorm(A, p);
+    expect(found.method).toBe("slq");
+    expect(found.interval[0]).toBeLessThanOrEqual(schatten(p) * (1 + 1e-12));
+    expect(found.interval[1]).toBeGreaterThanOrEqual(schatten(p) * (1 - 1e-12));
+    expect(found.value / schatten(p)).toBeCloseTo(1, 1);
+    const tiny = await schattenNorm(A.scale(1e-12), p);
+    expect(tiny.value / found.value).toBeCloseTo(1e-12, 20);
+  }
   const spectral = await schattenNorm(A, Number.POSITIVE_INFINITY);
   const largest = Math.max(...Array.from(values, Math.abs));
   expect(spectral.interval[0]).toBeLessThanOrEqual(largest);
@@ -225,10 +235,10 @@ const WRONG: [() => Promise<unknown>, string][] = [
   [() => trace(A, { maxproducts: 1 } as never), '"maxProducts" was probably meant'],
   [() => diagonal(A, { method: "xtrace" as never }), 'one of "xdiag", "hutchinson", "exact"'],
   [() => diagonal(A, { products: 4 }), "diagonal: products: expected at least 6 for method xdiag"],
-  [() => schattenNorm(A, 3), "expected 1 (of a positive semi-definite operator), an even number"],
-  [() => schattenNorm(A, 3), "spectralDensity"],
-  [() => schattenNorm(A, 1, { products: 30 }), "p = 1 needs a positive semi-definite operator"],
-  [() => schattenNorm(A, 1, { products: 30 }), "for the nuclear norm of others"],
+  [() => schattenNorm(A, 0.5), "p: expected a number from 1 to 64, or Infinity, got 0.5"],
+  [() => schattenNorm(A, 3, { tol: 0.1 }), "schattenNorm: tol does not apply here, got 0.1"],
+  [() => schattenNorm(A, 3, { products: 100 }), "products: expected at least 128"],
+  [() => schattenNorm(A, 1, { products: 30 }), "leave them out for the nuclear norm by quadrature"],
   [() => schattenNorm(A, 1, { method: "hutchinson" }), "p = 1 is found by xnystrace"],
   [
     () => schattenNorm(A, Number.POSITIVE_INFINITY, { products: 9 }),
