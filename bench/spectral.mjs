@@ -75,7 +75,8 @@ const TITLES = {
   ntk: () => "NTK and its eigenvalues",
 };
 
-const short = (x) => (x === undefined ? "-" : Number(x).toPrecision(2));
+const short = (x) =>
+  Math.abs(x) < 1e-3 && x !== 0 ? Number(x).toExponential(1) : Number(x).toPrecision(2);
 const percent = (x) => `${x < 0 ? "-" : "+"}${(100 * Math.abs(x)).toPrecision(2)} %`;
 const array = (folder, name) =>
   new Float64Array(Uint8Array.from(readFileSync(join(folder, `${name}.bin`))).buffer);
@@ -101,11 +102,14 @@ const kinds = {
       const words = `residual ${short(residual)}, ${missed} missed, ${copies} copies${late}`;
       return { ...found, words };
     },
+    // To the peer's residual, or to 1e-3 where the peer's pairs are worse than that.
     follow: ({ residual }, { precision }) => ({
-      tol: Math.max(residual, precision === "float32" ? 2e-6 : 1e-12),
+      tol: Math.max(Math.min(residual, 1e-3), precision === "float32" ? 2e-6 : 1e-12),
     }),
     difference: (folders) => {
-      const [a, b] = [array(folders.theirs, "values"), array(folders.ours, "values")];
+      const [a, b] = [folders.theirs, folders.ours].map((folder) =>
+        array(folder, "values").sort((x, y) => Math.abs(y) - Math.abs(x)),
+      );
       return short(Math.max(...a.map((x, i) => Math.abs(x - b[i]))) / Math.abs(b[0]));
     },
   },
