@@ -49,6 +49,7 @@ test("masks by several criteria, with files that are read again", async () => {
     "layers.csv",
     "magnitude.npz",
     "movement.npz",
+    "overlaps.csv",
     "result.json",
   ]);
   expect(JSON.parse(readFileSync(join(folder, "result.json"), "utf8"))).toEqual(document);
@@ -61,6 +62,17 @@ test("for people", () => {
   expect(out).toMatch(/^net\.0\.weight +\d+ +25\.0 % +25\.0 %$/m);
   expect(out).not.toContain("bias");
   expect(out).toMatch(/^magnitude +random +0\.\d{4} +0\.142\d +-?[\d.]+$/m);
+});
+
+test("many masks: a row each, and the overlaps that stand out", () => {
+  const many =
+    "magnitude,small_final,large_init,small_init,magnitude_increase,movement,random,movement_diff_sign";
+  const { out } = cli("masks", model, ...initial, "--criterion", many, "--keep", "0.1");
+  expect(out).toMatch(/^mask +kept +share +least of a tensor +most of a tensor$/m);
+  expect(out).toMatch(/^random +1704 +10\.0 % +10\.0 % +10\.0 %$/m);
+  expect(out).toContain("and 8 nearer to chance: --json and --out have all of them");
+  const [, ...lines] = out.split("\n");
+  expect(lines.every((line) => line.length <= 100)).toBe(true);
 });
 
 test("of gradients and curvature, within another mask, as many as another keeps", async () => {

@@ -357,7 +357,7 @@ export const COMMANDS: readonly CommandRow[] = [
       "taylor_abs (of gradients), obd, obs, fisher, eigenvectors, weighted_eigenvectors (of\n" +
       "curvature), random.\n" +
       "Curvature is that of --operator, here ggn by default. --out gets a file a mask with an array\n" +
-      "of booleans a tensor, layers.csv and curve.csv.",
+      "of booleans a tensor, layers.csv, overlaps.csv and curve.csv.",
     load: () => require("./masks") as typeof import("./masks"),
   },
   {

@@ -80,6 +80,7 @@ export async function run(file: string, args: MasksArguments, globals: Globals):
     if (out !== undefined) {
       const tables = {
         ...(made.length > 0 && { "layers.csv": csv(layerRows(made, scored, true)) }),
+        ...(overlaps.length > 0 && { "overlaps.csv": csv(overlapRows(overlaps, true)) }),
         ...(found && { "curve.csv": csv(curveRows(found, true)) }),
       };
       await writeArtefacts(out, document, { json: {}, human: () => {}, files: tables }, signal);
@@ -194,6 +195,10 @@ function totals(mask: Mask, scored: readonly boolean[]): [kept: number, size: nu
 
 type Rows = (string | number)[][];
 
+/** What is shown of many masks. */
+const MOST_COLUMNS = 6;
+const MOST_ROWS = 20;
+
 function layerRows(made: readonly Mask[], scored: readonly boolean[], plain: boolean): Rows {
   const share = (kept: number, size: number) =>
     plain ? kept : `${((100 * kept) / (size || 1)).toFixed(1)} %`;
@@ -212,6 +217,34 @@ function layerRows(made: readonly Mask[], scored: readonly boolean[], plain: boo
             ...made.map((m) => share(...totals(m, scored))),
           ],
         ]),
+  ];
+}
+
+/** Where the table by tensor and mask would be too wide: a row a mask. */
+function maskRows(made: readonly Mask[], scored: readonly boolean[]): Rows {
+  const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+  return [
+    ["mask", "kept", "share", "least of a tensor", "most of a tensor"],
+    ...made.map((mask) => {
+      const shares = mask
+        .layers()
+        .flatMap(({ kept, size }, i) => (scored[i] ? [kept / (size || 1)] : []));
+      const [kept, size] = totals(mask, scored);
+      const ends = [Math.min(...shares), Math.max(...shares)];
+      return [mask.name, kept, ...[kept / size, ...ends].map(percent)];
+    }),
+  ];
+}
+
+function overlapRows(overlaps: readonly ReturnType<typeof overlapOf>[], plain: boolean): Rows {
+  const number = (x: number, digits: number) =>
+    plain ? x : Number.isFinite(x) ? x.toFixed(digits) : "-";
+  return [
+    plain ? ["mask", "other", "iou", "chance", "z"] : ["masks", "", "IoU", "by chance", "z"],
+    ...overlaps.map(({ masks: [a, b], iou, chance, z }) => [
+      ...[a!, b!],
+      ...[number(iou, 4), number(chance, 4), number(z, 1)],
+    ]),
   ];
 }
 
@@ -282,19 +315,21 @@ function printHuman(
   print(`masks of ${file}: ${count(model.parameterCount)} parameters${samples}`);
   if (made.length > 0) {
     print("\nKept of each tensor that is pruned; others are kept whole");
-    printTable(layerRows(made, scored, false));
+    printTable(
+      made.length > MOST_COLUMNS ? maskRows(made, scored) : layerRows(made, scored, false),
+    );
     for (const mask of made)
       for (const name of mask.collapsed()) print(`${mask.name} keeps nothing of ${name}`);
   }
   if (overlaps.length > 0) {
     print("\nIntersection over union, and what random masks of as many entries have");
-    printTable([
-      ["masks", "", "IoU", "by chance", "z"],
-      ...overlaps.map(({ masks: [a, b], iou, chance, z }) => [
-        ...[a!, b!, iou.toFixed(4), chance.toFixed(4)],
-        Number.isFinite(z) ? z.toFixed(1) : "-",
-      ]),
-    ]);
+    const strongest = [...overlaps].sort((a, b) => Math.abs(b.z || 0) - Math.abs(a.z || 0));
+    const shown = overlaps.filter((row) => strongest.indexOf(row) < MOST_ROWS);
+    printTable(overlapRows(shown, false));
+    if (shown.length < overlaps.length)
+      print(
+        `and ${overlaps.length - shown.length} nearer to chance: --json and --out have all of them`,
+      );
   }
   if (found) {
     print(`\nDense: ${evaluationText(found.dense)}`);
