@@ -196,6 +196,18 @@ test("a file is the same but for what changed, and fields that are not read stay
   expect(parameterVector(await loadModel(at("after.onnx")))).toEqual(changed);
 });
 
+test("tensors that are tied stay equal", async () => {
+  const bytes = modelBytes({
+    nodes: [node("MatMul", ["x", "a"], ["xa"]), node("MatMul", ["xa", "b"], ["y"])],
+    initializers: [floats("a", [4, 4]), floats("b", [4, 4])],
+  });
+  const { before, after, wanted } = await raised(bytes, { ties: [["a", "b"]] });
+  expect(before.ties).toEqual([["a", "b"]]);
+  expect(parameterVector(after)).toEqual(wanted);
+  const apart = await loadModel(at("after.onnx"));
+  expect(apart.parameters.map(({ values }) => values())).toEqual([wanted, wanted]);
+});
+
 test("of a model that came as bytes, and of another model", async () => {
   const bytes = plus({ initializers: [floats("w", [4])] });
   const model = await loadModel(bytes);

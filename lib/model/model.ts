@@ -100,6 +100,8 @@ export class Model {
   readonly warnings: readonly string[];
   /** The loss that operators are made with unless they are given another. */
   readonly loss: Loss | undefined;
+  /** The option of `loadModel`: pairs of which the second stands for the first. */
+  readonly ties: readonly (readonly [string, string])[];
   /** @internal */
   readonly native: NativeModel;
 
@@ -108,7 +110,12 @@ export class Model {
     source: string,
     decoded: DecodedModel,
     core: NativeModel,
-    details: { output: string; loss: Loss | undefined; warnings: readonly string[] },
+    details: {
+      output: string;
+      loss: Loss | undefined;
+      ties: readonly (readonly [string, string])[];
+      warnings: readonly string[];
+    },
   ) {
     const { description } = decoded;
     this.source = source;
@@ -138,6 +145,7 @@ export class Model {
     );
     this.warnings = [...core.warnings, ...details.warnings];
     this.loss = details.loss;
+    this.ties = details.ties;
   }
 
   /** The position of a parameter, -1 where there is none of that name. */
@@ -228,12 +236,13 @@ export async function loadModel(
 
   const warnings: string[] = [];
   const output = chooseOutput(decoded, options.output, warnings);
+  const ties = (options.ties ?? []).map(([first, second]) => [first, second] as const);
   const { include, exclude } = options.params ?? {};
   const included = typeof include === "string" ? [include] : include;
   const all = native().createModel(decoded.description, {
     output,
     promote: (included ?? []).filter((name) => typeof name === "string" && isPlainName(name)),
-    ties: (options.ties ?? []).map(([first, second]) => [first, second]),
+    ties: ties.map(([first, second]) => [first, second]),
   });
   let core = all;
   try {
@@ -254,7 +263,7 @@ export async function loadModel(
           "depends on; name tensors in params.include",
       );
     }
-    return new Model(source, decoded, core, { output, loss, warnings });
+    return new Model(source, decoded, core, { output, loss, ties, warnings });
   } catch (error) {
     all.dispose();
     core.dispose();

@@ -8,7 +8,7 @@ import { type Checkpoint, parametersOf } from "../landscape/directions";
 import type { FileRange } from "../native";
 import { type Check, checkOptions, describe, typeName } from "../options";
 import { ExternalFiles } from "./external";
-import type { Model, Parameter } from "./model";
+import type { Model } from "./model";
 import {
   AttributeProtoSchema,
   AttributeProto_AttributeType as AttributeType,
@@ -84,7 +84,7 @@ function encode(source: string, name: string, type: number, values: Float64Array
 }
 
 /** Where a model stores a parameter; the tensor there is made one of its own. */
-function tensorOf(graph: GraphProto, { name }: Parameter): TensorProto | undefined {
+function tensorOf(graph: GraphProto, name: string): TensorProto | undefined {
   const stored = graph.initializer.find((tensor) => tensor.name === name);
   if (stored) return stored;
   const own = (name: string, dataType: number, dims: bigint[]) =>
@@ -160,6 +160,16 @@ interface Changed {
   external: Map<TensorProto, Uint8Array>;
 }
 
+/** The parameter's name, and those of the tensors that are tied to it. */
+function storedNames({ ties }: Model, name: string): Set<string> {
+  const names = new Set([name]);
+  for (let known = 0; known !== names.size; ) {
+    known = names.size;
+    for (const [first, second] of ties) if (names.has(first)) names.add(second);
+  }
+  return names;
+}
+
 function withParameters(
   bytes: Uint8Array,
   source: string,
@@ -172,17 +182,19 @@ function withParameters(
     const { name, offset, size, shape } = parameter;
     const wanted = theta.subarray(offset, offset + size);
     if (parameter.values().every((x, i) => Object.is(x, wanted[i]))) continue;
-    const tensor = tensorOf(proto.graph!, parameter);
-    if (!tensor || tensor.dims.join() !== shape.join())
-      throw new ModelFormatError(
-        `${source}: expected the parameter ${name} of the shape (${shape.join(", ")}) among its ` +
-          `tensors, got ${tensor ? `one of (${tensor.dims.join(", ")})` : "none of that name"}; it ` +
-          "cannot be written where a function of the model holds it",
-      );
-    const data = encode(source, name, tensor.dataType, wanted);
-    emptied(tensor);
-    if (tensor.dataLocation === DataLocation.EXTERNAL) external.set(tensor, data);
-    else tensor.rawData = data;
+    for (const stored of storedNames(model, name)) {
+      const tensor = tensorOf(proto.graph!, stored);
+      if (!tensor || tensor.dims.join() !== shape.join())
+        throw new ModelFormatError(
+          `${source}: expected the parameter ${stored} of the shape (${shape.join(", ")}) among ` +
+            `its tensors, got ${tensor ? `one of (${tensor.dims.join(", ")})` : "none of that name"}; ` +
+            "it cannot be written where a function of the model holds it",
+        );
+      const data = encode(source, stored, tensor.dataType, wanted);
+      emptied(tensor);
+      if (tensor.dataLocation === DataLocation.EXTERNAL) external.set(tensor, data);
+      else tensor.rawData = data;
+    }
   }
   return { proto, external };
 }
@@ -246,8 +258,9 @@ async function sourceOf(where: string, model: Model, from: string | Uint8Array |
 
 /**
  * Writes the ONNX file of a model with other numbers for its parameters, each under its name, in its
- * shape and element type. All else stays as it is. Where the model has data in files beside it, they
- * are copied to one file beside the new one, NAME.data.
+ * shape and element type; tensors that are tied to one by the option `ties` get its numbers. All else
+ * stays as it is. Where the model has data in files beside it, they are copied to one file beside the
+ * new one, NAME.data.
  *
  * @throws OptionError; ModelFormatError where the file is no longer that of the model
  */
