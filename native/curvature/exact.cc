@@ -100,51 +100,56 @@ std::vector<double> squaresOf(SampleRows& rows, Task& task) {
 }
 
 // For the tensors whose rows are outer products a (x) d_k: sum over samples of a^2 (x) sum_k d_k^2,
-// each in its layout, by position in the options' tensors.
+// each in its layout, by position in the options' tensors. One matrix product for many samples.
 std::map<int64_t, std::vector<double>> outerSquares(SampleRows& rows, Task& task) {
+  constexpr int64_t kSegment = 1024, kColumns = 64;
   SampleRows factors(borrowed(rows), rows.options(), rows.kind(), true);
-  int64_t size = 0;
-  for (const OuterTensor& tensor : factors.outerTensors())
-    if (tensor.layout != OuterTensor::Layout::Other) size += tensor.left * tensor.right;
   std::map<int64_t, std::vector<double>> found;
-  if (size == 0) return found;
-  const int64_t dim = factors.dim();
-  std::vector<double> sums;
-  typed(rows, [&](auto zero) {
-    using T = decltype(zero);
-    sums = factors.sum(
-        size,
-        [&](const SampleRows::Block& block, double* to) {
-          const T* row = block.as<T>();
-          std::vector<double> left, right;
-          for (const OuterTensor& tensor : factors.outerTensors()) {
-            if (tensor.layout != OuterTensor::Layout::Other) {
-              left.assign(row, row + tensor.left);
-              right.assign(static_cast<size_t>(tensor.right), 0.0);
+  for (const OuterTensor& tensor : factors.outerTensors())
+    if (tensor.layout != OuterTensor::Layout::Other)
+      found[tensor.at].assign(static_cast<size_t>(tensor.left * tensor.right), 0.0);
+  if (found.empty()) return found;
+  const int64_t dim = factors.dim(), samples = rows.samples();
+  std::vector<double> squares;
+  for (int64_t first = 0; first < samples; first += kSegment) {
+    const int64_t segment = std::min(kSegment, samples - first);
+    squares.assign(static_cast<size_t>(segment * dim), 0.0);
+    typed(rows, [&](auto zero) {
+      using T = decltype(zero);
+      factors.visit(
+          first, first + segment, rows.chunk(),
+          [&](const SampleRows::Block& block) {
+            double* to = squares.data() + (block.sample - first) * dim;
+            const T* row = block.as<T>();
+            for (const OuterTensor& tensor : factors.outerTensors()) {
+              for (int64_t i = 0; i < tensor.left; ++i) to[i] = double(row[i]) * row[i];
               for (int64_t k = 0; k < block.count; ++k)
-                for (int64_t j = 0; j < tensor.right; ++j) {
-                  const double x = row[k * dim + tensor.left + j];
-                  right[static_cast<size_t>(j)] += x * x;
-                }
-              for (double& x : left) x *= x;
-              const bool leftFirst = tensor.layout == OuterTensor::Layout::LeftRight;
-              const std::vector<double>& outer = leftFirst ? left : right;
-              const std::vector<double>& inner = leftFirst ? right : left;
-              for (double x : outer) {
-                for (size_t j = 0; j < inner.size(); ++j) to[j] += x * inner[j];
-                to += inner.size();
-              }
+                for (int64_t i = tensor.left; i < tensor.left + tensor.right; ++i)
+                  to[i] += double(row[k * dim + i]) * row[k * dim + i];
+              row += tensor.left + tensor.right;
+              to += tensor.left + tensor.right;
             }
-            row += tensor.left + tensor.right;
-          }
-        },
-        task);
-  });
-  const double* from = sums.data();
-  for (const OuterTensor& tensor : factors.outerTensors()) {
-    if (tensor.layout == OuterTensor::Layout::Other) continue;
-    found[tensor.at].assign(from, from + tensor.left * tensor.right);
-    from += tensor.left * tensor.right;
+          },
+          task);
+    });
+    task.check();
+    const double* from = squares.data();
+    for (const OuterTensor& tensor : factors.outerTensors()) {
+      const bool leftFirst = tensor.layout == OuterTensor::Layout::LeftRight;
+      const double* outer = leftFirst ? from : from + tensor.left;
+      const double* inner = leftFirst ? from + tensor.left : from;
+      const int64_t columns = leftFirst ? tensor.left : tensor.right;
+      const int64_t length = leftFirst ? tensor.right : tensor.left;
+      from += tensor.left + tensor.right;
+      if (tensor.layout == OuterTensor::Layout::Other) continue;
+      double* sums = found.at(tensor.at).data();
+      parallel(threadsOf(rows), (columns + kColumns - 1) / kColumns, [&](int, int64_t tile) {
+        const int64_t begin = tile * kColumns;
+        gemm('N', 'T', length, std::min(kColumns, columns - begin), segment, 1.0, inner, dim,
+             outer + begin, dim, 1.0, sums + begin * length, length);
+      });
+    }
+    if (task.report) task.report({0, -1, static_cast<double>(first + segment) / double(samples)});
   }
   return found;
 }
