@@ -2,7 +2,16 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { evaluator, forward, loadData, loadModel, loss, parameterVector, writeModel } from "../lib";
+import {
+  AbortError,
+  evaluator,
+  forward,
+  loadData,
+  loadModel,
+  loss,
+  parameterVector,
+  writeModel,
+} from "../lib";
 import { accuracyOf } from "../lib/accuracy";
 import { floats, modelBytes, node, value } from "./10-model-maker";
 import { openCase, tinyProblem, vector } from "./50-helpers";
@@ -64,6 +73,16 @@ test.each(["mlp_relu", "cnn_small", "resnet_bn"])(
     expect(accuracy).toBe(accuracyOf({ name: "cross-entropy" }, output, targets));
   },
 );
+
+test("the same for any number of threads, and stopped by a signal", async () => {
+  const { model, data } = await openCase("cnn_small");
+  const moved = parameterVector(model).map((x, i) => x + 0.01 * Math.cos(i));
+  using one = evaluator(model, data, { threads: 1 });
+  using three = evaluator(model, data, { threads: 3 });
+  expect(await three.at(moved)).toEqual(await one.at(moved));
+  await expect(one.at(moved, { signal: AbortSignal.abort() })).rejects.toThrow(AbortError);
+  expect(await one.at(moved)).toEqual(await three.at(moved));
+});
 
 test("what counts as right", () => {
   const values = Float64Array.of(1, 2, 3, 0, 5, 4);

@@ -220,6 +220,36 @@ describe("scores of gradients and curvature", () => {
     );
   });
 
+  test("blocks of a network, inverted by elimination", async () => {
+    const { model, data } = await tinyProblem();
+    const w = parameterVector(model);
+    using G = ggn(model, data, { precision: "float64" });
+    const all = await G.apply(Float64Array.from({ length: 676 }, (_, i) => (i % 27 === 0 ? 1 : 0)));
+    const trace = w.reduce((sum, _, i) => sum + all[27 * i]!, 0);
+    const found = await weightScores(model, "obs", { curvature: G, blockSize: 5, damping: 0.01 });
+    for (const { offset, size } of model.parameters)
+      for (let first = offset; first < offset + size; first += 5) {
+        const n = Math.min(5, offset + size - first);
+        // [A | I] to [I | A^-1], without pivots, as A is positive definite.
+        const rows = Array.from({ length: n }, (_, i) =>
+          Array.from({ length: 2 * n }, (_, j) => {
+            if (j >= n) return j - n === i ? 1 : 0;
+            return all[26 * (first + i) + first + j]! + (i === j ? (0.01 * trace) / 26 : 0);
+          }),
+        );
+        for (let p = 0; p < n; p++) {
+          const pivot = rows[p]![p]!;
+          rows[p] = rows[p]!.map((x) => x / pivot);
+          for (let i = 0; i < n; i++) {
+            const factor = rows[i]![p]!;
+            if (i !== p) rows[i] = rows[i]!.map((x, j) => x - factor * rows[p]![j]!);
+          }
+        }
+        const wanted = rows.map((row, i) => w[first + i]! ** 2 / (2 * row[n + i]!));
+        expect(relative(found.subarray(first, first + n), wanted)).toBeLessThan(1e-10);
+      }
+  });
+
   test("with a Fisher matrix of choice", async () => {
     const { model, data } = await tinyProblem();
     using curvature = fisher(model, data, { type: "empirical", precision: "float64" });

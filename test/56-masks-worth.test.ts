@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
+  AbortError,
   evaluator,
   loadData,
   loadModel,
@@ -176,6 +177,18 @@ describe("curves", () => {
     const pattern = await sparsityCurves(model, data, { ...run, structure: "2:4" });
     expect(pattern.points[0]).toMatchObject({ kept: 8 + 4, share: 0.6 });
     expect(pattern.points[0]!.random!.loss.values[0]).not.toBe(pattern.points[0]!.loss);
+  });
+
+  test("stopped by a signal", async () => {
+    const { model, data } = await openCase("mlp_relu");
+    const controller = new AbortController();
+    const options = {
+      criteria: ["magnitude"],
+      keep: [0.5, 0.4, 0.3],
+      signal: controller.signal,
+      onProgress: () => controller.abort(),
+    } as const;
+    await expect(sparsityCurves(model, data, options)).rejects.toThrow(AbortError);
   });
 
   test.each<[object, string]>([
