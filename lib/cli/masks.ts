@@ -268,7 +268,10 @@ function curveRows({ points }: SparsityCurves, plain: boolean): Rows {
       ["+-", ({ random }) => percent(random?.accuracy?.standardDeviation)],
     );
   if (plain || points.some(({ collapsed }) => collapsed.length > 0))
-    columns.push(["collapsed", ({ collapsed }) => collapsed.join(" ")]);
+    columns.push([
+      "collapsed",
+      ({ collapsed }) => (plain ? collapsed.join(" ") : fewOf(collapsed)),
+    ]);
   const head = columns.map(([name]) => name);
   if (plain)
     head.forEach((name, i) => {
@@ -276,6 +279,11 @@ function curveRows({ points }: SparsityCurves, plain: boolean): Rows {
       if (name === "+-") head[i] = `random ${head[i - 2]} sd`;
     });
   return [head, ...points.map((point) => columns.map(([, cell]) => cell(point)))];
+}
+
+/** One name, or how many there are. */
+function fewOf(names: readonly string[]): string {
+  return names.length > 1 ? `${names.length} tensors` : names.join();
 }
 
 function csv(rows: Rows): string {
