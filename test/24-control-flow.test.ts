@@ -257,6 +257,14 @@ describe("Scan", () => {
     });
   });
 
+  test("the form of opset 8 is refused", async () => {
+    const parts = { nodes: [scan("w"), node("Add", ["all", "last"], ["y"])], opset: 8 };
+    using model = await loadModel(modelBytes({ ...parts, initializers: [W, start] }), {
+      loss: "mse",
+    });
+    expect(model.unsupported[0]!.reason).toBe("its form before opset 9 is not supported");
+  });
+
   test("a length that the file leaves free is refused", async () => {
     const parts = {
       nodes: [scan("x"), node("Add", ["all", "last"], ["y"])],

@@ -182,6 +182,7 @@ class Flattener {
 
   private scan(node: NodeProto, guards: Guard[], depth: number, resolve: Resolve): void {
     const body = this.graphOf(node, "body");
+    if (this.context.opset < 9) throw new Refusal("its form before opset 9 is not supported");
     const scanned = Number(attributeOf(node, "num_scan_inputs")?.i ?? 0n);
     const carried = node.input.length - scanned;
     if (carried < 0 || body.input.length !== node.input.length || body.output.length < carried)

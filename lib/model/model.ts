@@ -234,7 +234,7 @@ export async function loadModel(
   const folder = options.folder ?? (fromPath ? dirname(file) : undefined);
   const decoded = decodeModel(bytes, source, folder);
 
-  const warnings: string[] = [];
+  const warnings = [...decoded.warnings];
   const output = chooseOutput(decoded, options.output, warnings);
   const ties = (options.ties ?? []).map(([first, second]) => [first, second] as const);
   const { include, exclude } = options.params ?? {};

@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "onnx/lower_index.h"
 #include "onnx/table.h"
 
 // Scaled dot-product attention and rotary positions, said by products and softmax.
@@ -46,12 +47,47 @@ Value padded(Call& c, const Value& mask, int64_t keys) {
                     static_cast<int64_t>(missing.size()) - 1);
 }
 
-// Query i sees keys up to i + past.
-Value causal(int64_t queries, int64_t keys, int64_t past) {
-  std::vector<double> seen(queries * keys);
+Value both(Call& c, const Value& a, const Value& b) {
+  return a.empty() ? b : c.b.binary(Op::And, a, b);
+}
+
+// Which keys a query sees by its position: as true and false, or nothing where it sees all. With a
+// cache of its own the first query comes after `past` keys; with lengths, of a cache that the keys
+// are part of, the last query is the last that counts.
+Value seenByPosition(Call& c, int64_t queries, int64_t keys, int64_t past) {
+  const bool causal = c.integer("is_causal", 0) != 0;
+  const int64_t left = c.integer("left_window_size", -1),
+                right = c.integer("right_window_size", -1);
+  const bool lengths = c.has(6);
+  Value seen, ends;
+  if (lengths) {
+    ends = c.b.reshape(c.in(6), {count(c.shape(6)), 1, 1, 1});
+    seen = c.b.binary(Op::Less, countingAlong(0, {keys}), ends);
+  }
+  if (!causal && left < 0 && right < 0) return seen;
+  std::vector<double> steps(queries * keys);
   for (int64_t i = 0; i < queries; ++i)
-    for (int64_t j = 0; j < keys; ++j) seen[i * keys + j] = j <= i + past;
-  return Builder::known(tensorOf(seen, {queries, keys}, Type::Bool));
+    for (int64_t j = 0; j < keys; ++j) steps[i * keys + j] = static_cast<double>(i - j);
+  const Value between = Builder::known(tensorOf(steps, {queries, keys}, Type::Int));
+  const auto whole = [](int64_t n) { return Builder::number(static_cast<double>(n), Type::Int); };
+  // How many keys back.
+  const Value back = lengths && !c.has(4)
+                         ? c.b.add(between, c.b.shift(ends, -static_cast<double>(queries)))
+                         : c.b.shift(between, static_cast<double>(past));
+  if (causal) seen = both(c, seen, c.b.binary(Op::LessEqual, whole(0), back));
+  if (left >= 0) seen = both(c, seen, c.b.binary(Op::LessEqual, back, whole(left)));
+  if (right >= 0) seen = both(c, seen, c.b.binary(Op::LessEqual, whole(-right), back));
+  return seen;
+}
+
+// Softmax over the keys that are seen; nothing for a query that sees none.
+Value weights(Call& c, Value scores, const Value& seen) {
+  if (seen.empty()) return c.b.softmax(scores, 3);
+  const Axes last = {c.b.rank(seen) - 1};
+  const Value most = c.b.max(c.b.cast(seen, Type::Real), last);
+  const Value alive = c.b.binary(Op::Less, Builder::number(0), most);
+  scores = c.b.select(alive, c.b.select(seen, scores, minusInfinity()), Builder::number(0));
+  return c.b.select(alive, c.b.softmax(scores, 3), Builder::number(0));
 }
 
 Results attention(Call& c) {
@@ -78,17 +114,18 @@ Results attention(Call& c) {
   Value scores = c.b.dot(c.b.scale(q, scale), "bhqd", k, "bhkd", "bhqk");
   const double cap = c.number("softcap", 0);
   if (cap > 0) scores = c.b.scale(c.b.unary(Op::Tanh, c.b.scale(scores, 1 / cap)), cap);
+  Value seen = seenByPosition(c, shape[2], keys, past);
   if (c.has(3)) {
     const Value mask = padded(c, c.in(3), keys);
     const Shape full = {shape[0], heads, shape[2], keys};
     if (broadcastShapes(c.b.shape(mask), full) != full)
       c.mismatch("the mask " + show(c.shape(3)) + " does not broadcast to " + show(full));
-    scores = c.b.type(mask) == Type::Bool ? c.b.select(mask, scores, minusInfinity())
-                                          : c.b.add(scores, mask);
+    if (c.b.type(mask) == Type::Bool)
+      seen = both(c, seen, mask);
+    else
+      scores = c.b.add(scores, mask);
   }
-  if (c.integer("is_causal", 0) != 0)
-    scores = c.b.select(causal(shape[2], keys, past), scores, minusInfinity());
-  Value y = c.b.dot(c.b.softmax(scores, 3), "bhqk", v, "bhkd", "bhqd");
+  Value y = c.b.dot(weights(c, scores, seen), "bhqk", v, "bhkd", "bhqd");
   if (c.rank(0) == 3) {
     const Shape out = c.b.shape(y);
     y = c.b.reshape(c.b.transpose(y, {0, 2, 1, 3}), {out[0], out[2], out[1] * out[3]});
@@ -142,7 +179,7 @@ const Operator kTable[] = {
      .lower = attention,
      .since = 23,
      .outputs = 3,
-     .limits = "no qk_matmul_output; every query sees some key"},
+     .limits = "no qk_matmul_output; by an additive mask every query sees some key"},
     {.name = "RotaryEmbedding", .lower = rotaryEmbedding, .since = 23},
 };
 

@@ -17,19 +17,32 @@ Results unary(Call& c) {
   return {c.b.unary(op, c.in(0))};
 }
 
+// Before opset 7 the second operand lay along the axes of the first from `axis` on.
+Value second(Call& c) {
+  if (c.opset >= 7 || c.integer("broadcast", 0) == 0 || !c.hasAttribute("axis")) return c.in(1);
+  Shape shape = c.shape(1);
+  const int64_t axis = normalAxis(c.integer("axis", 0), c.rank(0));
+  const int64_t after = c.rank(0) - axis - static_cast<int64_t>(shape.size());
+  if (after < 0)
+    c.mismatch("the second operand " + show(shape) + " does not lie along axes " +
+               std::to_string(axis) + "... of " + show(c.shape(0)));
+  shape.insert(shape.end(), after, 1);
+  return c.b.reshape(c.in(1), shape);
+}
+
 template <Op op>
 Results binary(Call& c) {
-  return {c.b.binary(op, c.in(0), c.in(1))};
+  return {c.b.binary(op, c.in(0), second(c))};
 }
 
 template <Op op>
 Results swapped(Call& c) {
-  return {c.b.binary(op, c.in(1), c.in(0))};
+  return {c.b.binary(op, second(c), c.in(0))};
 }
 
-Results div(Call& c) { return {c.b.div(c.in(0), c.in(1))}; }
+Results div(Call& c) { return {c.b.div(c.in(0), second(c))}; }
 
-Results pow(Call& c) { return {c.b.pow(c.in(0), c.in(1))}; }
+Results pow(Call& c) { return {c.b.pow(c.in(0), second(c))}; }
 
 // ---- activations ----------------------------------------------------------------------------
 
@@ -46,7 +59,13 @@ Value leaky(Call& c, const Value& slope) {
 
 Results leakyRelu(Call& c) { return {leaky(c, Builder::number(c.number("alpha", 0.01)))}; }
 
-Results prelu(Call& c) { return {leaky(c, c.in(1))}; }
+// Before opset 7 a row of slopes was one for each channel.
+Results prelu(Call& c) {
+  Shape shape = c.shape(1);
+  const bool channels = c.opset < 7 && shape.size() == 1 && shape[0] > 1 && c.rank(0) > 2;
+  if (channels) shape.insert(shape.end(), c.rank(0) - 2, 1);
+  return {leaky(c, c.b.reshape(c.in(1), shape))};
+}
 
 // alpha (e^(x / width) - 1) where x <= 0.
 Value exponential(Call& c, double alpha, double width) {
@@ -104,6 +123,12 @@ Results hardSigmoid(Call& c) {
 }
 
 Results hardSwish(Call& c) { return {c.b.mul(c.in(0), hardSigmoid(c, 1.0 / 6, 0.5))}; }
+
+// x sigmoid(alpha x)
+Results swish(Call& c) {
+  const Value gate = c.b.unary(Op::Sigmoid, c.b.scale(c.in(0), c.number("alpha", 1)));
+  return {c.b.mul(c.in(0), gate)};
+}
 
 Results mish(Call& c) {
   const Value& x = c.in(0);
@@ -225,7 +250,7 @@ Results mod(Call& c) {
 }
 
 Results exclusiveOr(Call& c) {
-  return {c.b.unary(Op::Not, c.b.binary(Op::Equal, c.in(0), c.in(1)))};
+  return {c.b.unary(Op::Not, c.b.binary(Op::Equal, c.in(0), second(c)))};
 }
 
 Results isNaN(Call& c) { return {c.b.unary(Op::Not, c.b.binary(Op::Equal, c.in(0), c.in(0)))}; }
@@ -350,6 +375,7 @@ const Operator kTable[] = {
     {.name = "Sqrt", .lower = unary<Op::Sqrt>},
     {.name = "Sub", .lower = binary<Op::Sub>},
     {.name = "Sum", .lower = sum},
+    {.name = "Swish", .lower = swish, .since = 24},
     {.name = "Tan", .lower = tan},
     {.name = "Tanh", .lower = unary<Op::Tanh>},
     {.name = "ThresholdedRelu", .grade = kPiecewise, .lower = thresholdedRelu, .since = 10},

@@ -73,6 +73,16 @@ Results rmsNormalization(Call& c) {
   return {c.b.mul(c.b.div(x, root), c.in(1))};
 }
 
+// What ONNX Runtime writes for it in older opsets.
+Results simplifiedLayerNormalization(Call& c) {
+  const Axes axes = from(normalAxis(c.integer("axis", -1), c.rank(0)), c.rank(0));
+  const Value& x = c.in(0);
+  const Value power = c.b.mean(c.b.mul(x, x), axes);
+  const Value root = c.b.unary(Op::Sqrt, c.b.shift(power, c.number("epsilon", 1e-5)));
+  const Value inverse = c.b.unary(Op::Recip, root);
+  return {c.b.mul(c.b.mul(x, inverse), c.in(1)), inverse};
+}
+
 Results instanceNormalization(Call& c) {
   const int64_t rank = c.rank(0);
   if (rank < 3) c.mismatch("needs [batch, channels, ...], got " + show(c.shape(0)));
@@ -125,11 +135,14 @@ Results meanVarianceNormalization(Call& c) {
 
 // ---- by stored statistics -------------------------------------------------------------------
 
+constexpr std::string_view kBatchStatistics =
+    "normalises with the statistics of each batch, so samples depend on each other; export the "
+    "model in eval mode (model.eval())";
+
 std::string refuseTraining(const NodeDef& node) {
   auto mode = node.attributes.find("training_mode");
   if (mode != node.attributes.end() && !mode->second.ints.empty() && mode->second.ints[0] != 0)
-    return "training_mode = 1 normalises with the statistics of each batch, so samples depend on "
-           "each other; export the model in eval mode (model.eval())";
+    return "training_mode = 1 " + std::string(kBatchStatistics);
   return "";
 }
 
@@ -144,6 +157,10 @@ Results batchNormalization(Call& c) {
     if (c.shape(i) != Shape{shape[1]})
       c.mismatch("input " + std::to_string(i) + " has shape " + show(c.shape(i)) + " for " +
                  std::to_string(shape[1]) + " channels");
+  if (c.opset < 7 && c.integer("is_test", 0) == 0)
+    c.unsupported("attribute is_test = 0 " + std::string(kBatchStatistics));
+  if (c.integer("spatial", 1) == 0)
+    c.unsupported("attribute spatial = 0: statistics of every element are not supported");
   const Value &gamma = c.in(1), &beta = c.in(2), &mean = c.in(3), &variance = c.in(4);
   const Value deviation = c.b.unary(Op::Sqrt, c.b.shift(variance, c.number("epsilon", 1e-5)));
   const Value scale = c.b.div(gamma, deviation);
@@ -171,6 +188,7 @@ const Operator kTable[] = {
      .lower = meanVarianceNormalization,
      .limits = "axes without the batch (0)"},
     {.name = "RMSNormalization", .lower = rmsNormalization, .since = 23},
+    {.name = "SimplifiedLayerNormalization", .lower = simplifiedLayerNormalization, .outputs = 2},
     {.name = "Softmax", .lower = softmax<false>},
 };
 

@@ -234,7 +234,10 @@ Results upsample(Call& c) {
   options.coordinates = "asymmetric";
   options.nearest = "simple";
   const Axes places = identity(c.rank(0));
-  return resizeBy(c, options, axesOf(c, c.shape(0), places, numbers(c, 1), {}), places);
+  auto stored = c.node.attributes.find("scales");  // before opset 9
+  const bool old = stored != c.node.attributes.end();
+  const std::vector<double> scales = old ? stored->second.floats : numbers(c, 1);
+  return resizeBy(c, options, axesOf(c, c.shape(0), places, scales, {}), places);
 }
 
 std::string oneOf(const NodeDef& node, const char* attribute,

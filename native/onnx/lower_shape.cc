@@ -348,8 +348,9 @@ Results spaceToDepth(Call& c) {
   if (s.size() != 4 || n <= 0 || s[2] % n || s[3] % n)
     c.mismatch("SpaceToDepth by " + std::to_string(n) + " of " + show(s));
   const Value apart = c.b.reshape(c.in(0), {s[0], s[1], s[2] / n, n, s[3] / n, n});
-  return {c.b.reshape(c.b.transpose(apart, {0, 3, 5, 1, 2, 4}),
-                      {s[0], s[1] * n * n, s[2] / n, s[3] / n})};
+  const bool channelsFirst = c.text("mode", "DCR") == "CRD";
+  const Axes perm = channelsFirst ? Axes{0, 1, 3, 5, 2, 4} : Axes{0, 3, 5, 1, 2, 4};
+  return {c.b.reshape(c.b.transpose(apart, perm), {s[0], s[1] * n * n, s[2] / n, s[3] / n})};
 }
 
 const Operator kTable[] = {

@@ -35,6 +35,7 @@ const std::map<std::string, Slots>& weightSlots() {
       {"PRelu", {1}},
       {"RMSNormalization", {1}},
       {"RNN", {1, 2, 3}},
+      {"SimplifiedLayerNormalization", {1}},
       {"com.microsoft.BiasGelu", {1}},
       {"com.microsoft.FastGelu", {1}},
       {"com.microsoft.FusedConv", {1, 2}},
@@ -381,7 +382,9 @@ class RoleFinder {
     auto isWeight = [](const NodeDef& node, std::size_t slot) {
       return listed(weightSlots(), node, slot);
     };
-    if (any(uses, isWeight)) {
+    // A state of zeros that is spread over the batch, not a weight.
+    const bool spreadNumber = value.rank() == 0 && !isStateDictName(model_, name);
+    if (any(uses, isWeight) && !spreadNumber) {
       // As a lone factor or term a single number in a Constant belongs to the code.
       if (!constantNode || value.size() > 1) return Role::Parameter;
       return because(Role::Constant, "a single number written in the graph");

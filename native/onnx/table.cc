@@ -34,7 +34,7 @@ const Operator* findOperator(const NodeDef& node, int64_t opset, std::string& re
     if (row.domain != node.domain) continue;
     knownDomain = true;
     if (row.name != node.op) continue;
-    if (opset < row.since || opset > row.until) {
+    if (opset < row.since || (opset > row.until && row.until < kNewestOpset)) {
       reason = "its form in opset " + std::to_string(opset) + " is not supported";
       continue;
     }

@@ -165,6 +165,21 @@ TEST_CASE("single numbers are parameters in the place of a weight or under a nam
   CHECK(roles.warnings[0].find("onnx::Gemm_9") != std::string::npos);
 }
 
+TEST_CASE("states of recurrent layers are no parameters where exporters made them up") {
+  Maker m;
+  m.store(floats("rnn.w", {1, 3, 4})).store(floats("rnn.r", {1, 3, 3}));
+  m.store(floats("onnx::RNN_9", {1, 2, 3})).store(floats("h0", {1, 2, 3}));
+  m.store(floats("val_2", {})).store(floats("w", {3, 3}));
+  m.node("RNN", {"x", "rnn.w", "rnn.r", "", "", "onnx::RNN_9"}, {"a"});
+  m.node("RNN", {"a", "rnn.w", "rnn.r", "", "", "h0"}, {"b"});
+  m.node("Expand", {"val_2", "shape"}, {"zeros"}).node("MatMul", {"zeros", "w"}, {"c"});
+  m.node("Add", {"b", "c"}, {"y"});
+  const Roles roles = assignRoles(m.model);
+  CHECK(namesOf(findParameters(roles)) == Names{"rnn.w", "rnn.r", "h0", "w"});
+  CHECK(tensorOf(roles, "onnx::RNN_9").reason == "an initial state under a generated name");
+  CHECK(tensorOf(roles, "val_2").reason == "a single number under a generated name");
+}
+
 TEST_CASE("Constants are parameters in the place of a weight, after the initializers") {
   Maker m;
   m.store(floats("late", {4}));

@@ -43,6 +43,20 @@ TEST_SUITE("lowering: attention and fused operators") {
     masked->constant(arrayOf("bias", {1, 2}, {0.25, -0.5}));
     masked->node("Attention", {"q", "k", "v", "bias"}, {"y"});
     checkClose(masked->run("y"), {weighted(0.75, 0.5), weighted(-0.75, -2.5)});
+    // A query that sees nothing gives nothing; a window of one key sees itself.
+    auto empty = attentionNet();
+    empty->constant(boolsOf("mask", {2, 2}, {0, 0, 1, 0}));
+    empty->node("Attention", {"q", "k", "v", "mask"}, {"y"});
+    checkClose(empty->run("y"), {0, 3});
+    checkDerivatives(*empty, "y");
+    auto window = attentionNet();
+    window->node("Attention", {"q", "k", "v"}, {"y"},
+                 {{"left_window_size", integer(0)}, {"right_window_size", integer(0)}});
+    checkClose(window->run("y"), {3, -1});
+    auto lengths = attentionNet();
+    lengths->input("n", {1}, {1}, Type::Int);
+    lengths->node("Attention", {"q", "k", "v", "", "", "", "n"}, {"y"});
+    checkClose(lengths->run("y"), {3, 3});
     // A mask of fewer keys hides the rest.
     auto shorter = attentionNet();
     shorter->parameter("pk", {1, 1, 1, 1}, {0.5}).parameter("pv", {1, 1, 1, 1}, {2});
@@ -133,6 +147,54 @@ TEST_SUITE("lowering: attention and fused operators") {
     const double small = std::sqrt(5.0), large = std::sqrt((0.25 + 36) / 2);
     checkClose(run("SkipSimplifiedLayerNormalization", {"x", "w", "b"}),
                {0.75 / small, 1 / small, -0.125 / large, -6 / large}, 1e-9);
+  }
+
+  TEST_CASE("forms of before opset 7, and SimplifiedLayerNormalization and Swish") {
+    Net along(6);
+    along.parameter("x", {1, 2, 2}, {1, 2, 3, 4}).parameter("b", {2}, {10, 20});
+    along.node("Add", {"x", "b"}, {"y"}, {{"broadcast", integer(1)}, {"axis", integer(1)}});
+    checkClose(along.run("y"), {11, 12, 23, 24});
+    Net beyond(6);
+    beyond.parameter("x", {1, 2}, {1, 2}).parameter("b", {2}, {10, 20});
+    beyond.node("Mul", {"b", "x"}, {"y"}, {{"broadcast", integer(1)}, {"axis", integer(0)}});
+    CHECK(contains(messageOf(ErrorKind::DataMismatch, [&] { beyond.lower("y"); }),
+                   "[1, 2] does not lie along axes 0... of [2]"));
+    Net slopes(6);
+    slopes.parameter("x", {1, 2, 2}, {-1, 2, -3, -4}).parameter("s", {2}, {0.5, 0.25});
+    slopes.node("PRelu", {"x", "s"}, {"y"});
+    checkClose(slopes.run("y"), {-0.5, 2, -0.75, -1});
+    Net norm;
+    norm.parameter("x", {1, 2}, {3, -1}).parameter("s", {2}, {1, 2});
+    norm.node("SimplifiedLayerNormalization", {"x", "s"}, {"y"}, {{"epsilon", number(0)}});
+    checkClose(norm.run("y"), {3 / std::sqrt(5.0), -2 / std::sqrt(5.0)});
+    Net swish(24);
+    swish.parameter("x", {2}, {1, -2}).node("Swish", {"x"}, {"y"}, {{"alpha", number(0.5)}});
+    checkClose(swish.run("y"), {1 / (1 + std::exp(-0.5)), -2 / (1 + std::exp(1.0))});
+    for (const std::string attribute : {"is_test", "spatial"}) {
+      Net batch(6);
+      batch.parameter("x", {1, 1, 1}, {1}).parameter("v", {1}, {1});
+      batch.node("BatchNormalization", {"x", "v", "v", "v", "v"}, {"y"},
+                 {{"is_test", integer(1)}, {attribute, integer(0)}});
+      batch.model.nodes[0].attributes[attribute] = integer(0);
+      CHECK(contains(messageOf(ErrorKind::UnsupportedOperator, [&] { batch.lower("y"); }),
+                     "attribute " + attribute + " = 0"));
+    }
+    Net channels(28);
+    channels.parameter("x", {1, 2, 1, 2}, {1, 2, 3, 4});
+    channels.node("SpaceToDepth", {"x"}, {"y"}, {{"blocksize", integer(1)}, {"mode", text("CRD")}});
+    checkClose(channels.run("y"), {1, 2, 3, 4});
+    Net order(28);
+    order.parameter("x", {1, 2, 2, 2}, counting(8));
+    order.node("SpaceToDepth", {"x"}, {"y"}, {{"blocksize", integer(2)}, {"mode", text("CRD")}});
+    checkClose(order.run("y"), counting(8));
+    Net newer(31);
+    newer.parameter("x", {1}, {2}).node("Relu", {"x"}, {"y"});
+    checkClose(newer.run("y"), {2});
+    Net gone(31);
+    gone.parameter("x", {1}, {2}).constant(arrayOf("s", {1}, {2}));
+    gone.node("Upsample", {"x", "s"}, {"y"});
+    CHECK(
+        contains(messageOf(ErrorKind::UnsupportedOperator, [&] { gone.lower("y"); }), "opset 31"));
   }
 
   TEST_CASE("a fused activation that is not known is named") {
