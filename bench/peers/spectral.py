@@ -327,15 +327,16 @@ def main() -> None:
         request = json.loads(line)
         try:
             dtype = DTYPES[request["precision"]]
-            torch.set_default_dtype(dtype)
             torch.set_num_threads(request["threads"])
-            torch.manual_seed(0)
             key = request["model"], dtype, request.get("samples"), request["task"]
             if key not in kept:
                 kept.clear()
+                torch.set_default_dtype(torch.float32)  # the weights are drawn in it
                 kept[key] = Network(*key[:3])
             net = kept[key]
+            torch.set_default_dtype(dtype)  # PyHessian draws its vectors in it
             net.products = 0
+            torch.manual_seed(0)
             start = time.perf_counter()
             found = TASKS[request["task"], request["peer"]](net, request)
             seconds = time.perf_counter() - start
