@@ -264,6 +264,32 @@ Results isInf(Call& c) {
   return {c.integer("detect_negative", 1) ? c.b.binary(Op::Or, up, down) : up};
 }
 
+// ---- inverse hyperbolic functions, as logarithms
+// --------------------------------------------------
+
+Results acosh(Call& c) {
+  const Value& x = c.in(0);
+  const Value root = c.b.unary(Op::Sqrt, c.b.shift(c.b.mul(x, x), -1));
+  return {c.b.unary(Op::Log, c.b.add(x, root))};
+}
+
+// Of |x|, with the sign of x: for negative x the sum would cancel.
+Results asinh(Call& c) {
+  const Value& x = c.in(0);
+  const Value below = c.b.binary(Op::Less, x, zero(c, x));
+  const Value size = c.b.select(below, c.b.neg(x), x);
+  const Value root = c.b.unary(Op::Sqrt, c.b.shift(c.b.mul(x, x), 1));
+  const Value y = c.b.unary(Op::Log, c.b.add(size, root));
+  return {c.b.select(below, c.b.neg(y), y)};
+}
+
+Results atanh(Call& c) {
+  const Value& x = c.in(0);
+  const Value one = Builder::number(1);
+  const Value ratio = c.b.div(c.b.add(one, x), c.b.sub(one, x));
+  return {c.b.scale(c.b.unary(Op::Log, ratio), 0.5)};
+}
+
 // ---- types ----------------------------------------------------------------------------------
 
 // TensorProto.DataType
@@ -313,8 +339,11 @@ constexpr Grade kPiecewise = Grade::Piecewise, kZero = Grade::Zero;
 
 const Operator kTable[] = {
     {.name = "Abs", .grade = kPiecewise, .lower = abs},
+    {.name = "Acosh", .lower = acosh},
     {.name = "Add", .lower = binary<Op::Add>},
     {.name = "And", .grade = kZero, .lower = binary<Op::And>},
+    {.name = "Asinh", .lower = asinh},
+    {.name = "Atanh", .lower = atanh},
     {.name = "Cast",
      .lower = cast,
      .limits = "no strings, complex or 8-bit floats",

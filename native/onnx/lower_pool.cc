@@ -58,6 +58,16 @@ Results averagePool(Call& c) {
   return {fromChannelsLast(c, graph.mul(sums, share), w.spatial)};
 }
 
+// The root of the sum of powers in each window; padding adds nothing.
+Results lpPool(Call& c) {
+  Windows w = windowsOf(c, c.shape(0), {});
+  slide(c, w, c.integer("ceil_mode", 0) != 0);
+  const double p = static_cast<double>(c.integer("p", 2));
+  const Value powers = p == 2 ? c.b.mul(c.in(0), c.in(0)) : c.b.pow(c.b.abs(c.in(0)), p);
+  const Id sums = c.b.graph.windowSum(channelsLast(c, powers), w.window, w.out[0], w.out[1]);
+  return {c.b.pow(fromChannelsLast(c, sums, w.spatial), 1 / p)};
+}
+
 Axes spatialAxes(Call& c) {
   if (c.rank(0) < 3) c.mismatch("expected [batch, channels, ...], got " + show(c.shape(0)));
   Axes axes(c.rank(0) - 2);
@@ -112,6 +122,11 @@ const Operator kTable[] = {
     {.name = "GlobalLpPool", .grade = Grade::Piecewise, .lower = globalLpPool},
     {.name = "GlobalMaxPool", .grade = Grade::Piecewise, .lower = globalMaxPool},
     {.name = "LRN", .lower = lrn},
+    {.name = "LpPool",
+     .grade = Grade::Piecewise,
+     .lower = lpPool,
+     .limits = "one or two spatial axes",
+     .refuse = refuseVolumes},
     {.name = "MaxPool",
      .grade = Grade::Piecewise,
      .lower = maxPool,

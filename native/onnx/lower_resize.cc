@@ -17,7 +17,7 @@ struct Axis {
 struct Options {
   std::string mode, coordinates, nearest;
   double cubic = -0.75, extrapolation = 0;
-  bool excludeOutside = false;
+  bool excludeOutside = false, antialias = false;
 };
 
 // Where output i lies in the input.
@@ -66,8 +66,11 @@ struct Taps {
   std::vector<bool> outside;  // outputs that the extrapolation value takes
 };
 
+// With antialias the kernel is as wide as what an output covers.
 Taps tapsOf(const Options& options, const Axis& axis) {
-  const size_t taps = options.mode == "nearest" ? 1 : options.mode == "linear" ? 2 : 4;
+  const double shrink = options.antialias ? std::fmin(axis.scale, 1) : 1;
+  const double reach = (options.mode == "linear" ? 1 : 2) / shrink;
+  const size_t taps = options.mode == "nearest" ? 1 : 2 * static_cast<size_t>(std::ceil(reach));
   Taps result{std::vector<Axes>(taps, Axes(axis.to)),
               std::vector<std::vector<double>>(taps, std::vector<double>(axis.to)),
               std::vector<bool>(axis.to, false)};
@@ -84,13 +87,13 @@ Taps tapsOf(const Options& options, const Axis& axis) {
       const int64_t at = first + static_cast<int64_t>(t);
       const bool counts = !options.excludeOutside || (at >= 0 && at <= last);
       const double weight = taps == 1 ? 1
-                            : counts  ? weightOf(options, x - static_cast<double>(at))
+                            : counts  ? weightOf(options, shrink * (x - static_cast<double>(at)))
                                       : 0;
       result.index[t][i] = std::clamp<int64_t>(at, 0, last);
       result.weights[t][i] = weight;
       total += weight;
     }
-    if (options.excludeOutside && total != 0)
+    if ((options.excludeOutside || options.antialias) && total != 0)
       for (size_t t = 0; t < taps; ++t) result.weights[t][i] /= total;
   }
   return result;
@@ -104,6 +107,15 @@ Value repeated(Call& c, const Value& x, int64_t axis, int64_t times) {
   return c.b.reshape(c.b.broadcast(c.b.unsqueeze(x, {axis + 1}), split), whole);
 }
 
+// [to, from]
+Value matrixOf(const Taps& taps, const Axis& axis) {
+  std::vector<double> matrix(axis.to * axis.from);
+  for (size_t t = 0; t < taps.index.size(); ++t)
+    for (int64_t i = 0; i < axis.to; ++i)
+      matrix[i * axis.from + taps.index[t][i]] += taps.weights[t][i];
+  return Builder::known(tensorOf(matrix, {axis.to, axis.from}, Type::Real));
+}
+
 Value resized(Call& c, const Value& x, int64_t along, const Axis& axis, const Options& options) {
   const Taps taps = tapsOf(options, axis);
   const int64_t times = axis.to / axis.from;
@@ -114,6 +126,13 @@ Value resized(Call& c, const Value& x, int64_t along, const Axis& axis, const Op
   Value y;
   if (repeats) {
     y = repeated(c, x, along, times);
+  } else if (taps.index.size() > 4) {  // a product with the whole map costs less than many gathers
+    std::string labels, out;
+    for (int64_t i = 0; i < c.b.rank(x); ++i) {
+      labels += static_cast<char>('a' + i);
+      out += i == along ? 'z' : labels.back();
+    }
+    y = c.b.dot(x, labels, matrixOf(taps, axis), std::string("z") + labels[along], out);
   } else {
     for (size_t t = 0; t < taps.index.size(); ++t) {
       Value term = c.b.gather(x, Builder::known(intsOf(taps.index[t])), along);
@@ -210,6 +229,7 @@ Results resize(Call& c) {
   options.nearest = old ? "simple" : c.text("nearest_mode", "round_prefer_floor");
   options.cubic = c.number("cubic_coeff_a", -0.75);
   options.extrapolation = c.number("extrapolation_value", 0);
+  options.antialias = c.integer("antialias", 0) != 0 && options.mode != "nearest";
   options.excludeOutside = c.integer("exclude_outside", 0) != 0;
   Axes places = c.hasAttribute("axes") ? c.ints("axes") : identity(rank);
   for (int64_t& place : places) place = normalAxis(place, rank);
@@ -250,10 +270,6 @@ std::string oneOf(const NodeDef& node, const char* attribute,
 }
 
 std::string refuseResize(const NodeDef& node) {
-  auto antialias = node.attributes.find("antialias");
-  if (antialias != node.attributes.end() && !antialias->second.ints.empty() &&
-      antialias->second.ints[0] != 0)
-    return "attribute antialias = 1 is not supported; resize without it";
   for (const std::string& reason :
        {oneOf(node, "mode", {"nearest", "linear", "cubic"}),
         oneOf(node, "coordinate_transformation_mode",
@@ -269,7 +285,7 @@ const Operator kTable[] = {
     {.name = "Resize",
      .lower = resize,
      .since = 10,
-     .limits = "constant roi, scales and sizes; no antialias",
+     .limits = "constant roi, scales and sizes",
      .refuse = refuseResize},
     {.name = "Upsample",
      .lower = upsample,

@@ -52,6 +52,7 @@ const std::map<std::string, Slots>& fixedSlots() {
   static const std::map<std::string, Slots> table{
       {"CastLike", {1}},
       {"Clip", {1, 2}},
+      {"Col2Im", {1, 2}},
       {"Compress", {1}},
       {"CumSum", {1}},
       {"DequantizeLinear", {1, 2}},

@@ -126,9 +126,8 @@ TEST_SUITE("lowering: recurrent layers and resizing") {
       return messageOf(kind, [&] { net.lower("y"); });
     };
     const auto refused = ErrorKind::UnsupportedOperator, wrong = ErrorKind::DataMismatch;
-    CHECK(contains(fail(refused, {{"antialias", integer(1)}}, {1, 2}),
-                   "/Resize_0\" (Resize): attribute antialias = 1"));
-    CHECK(contains(fail(refused, {{"mode", text("lanczos")}}, {1, 2}), "mode = lanczos"));
+    CHECK(contains(fail(refused, {{"mode", text("lanczos")}}, {1, 2}),
+                   "/Resize_0\" (Resize): attribute mode = lanczos"));
     CHECK(contains(fail(wrong, {}, {1, 2, 2}), "expected scales or sizes for 2 axes of [2, 4]"));
     CHECK(contains(fail(wrong, {}, {1, -2}), "cannot be resized by -2"));
   }
@@ -160,5 +159,90 @@ TEST_SUITE("lowering: recurrent layers and resizing") {
     CHECK(contains(fail("ijk->i", ErrorKind::DataMismatch), "does not fit rank 2"));
     CHECK(contains(fail("ij->k", ErrorKind::DataMismatch), "no operand has"));
     CHECK(contains(fail("", ErrorKind::UnsupportedOperator), "attribute equation is empty"));
+  }
+
+  TEST_CASE("GridSample between pixels, and beyond the image") {
+    auto run = [](const Numbers& places, const Attributes& attributes) {
+      Net net(20);
+      net.parameter("x", {1, 1, 2, 2}, {1, 2, 3, 5});
+      net.parameter("at", {1, 1, static_cast<int64_t>(places.size()) / 2, 2}, places);
+      net.node("GridSample", {"x", "at"}, {"y"}, attributes);
+      const Numbers y = net.run("y");
+      checkDerivatives(net, "y", 1e-5);
+      return y;
+    };
+    const auto corners = std::pair<const std::string, Attribute>{"align_corners", integer(1)};
+    checkClose(run({0.1, -0.5}, {corners}), {0.75 * 1.55 + 0.25 * 4.1});
+    checkClose(run({-0.75, -0.75}, {}), {0.75 * 0.75});
+    checkClose(run({-0.75, -0.7}, {{"padding_mode", text("border")}}), {1});
+    checkClose(run({-0.8, 2.25}, {{"padding_mode", text("reflection")}, corners}),
+               {0.9 * (0.625 * 1 + 0.375 * 3) + 0.1 * (0.625 * 2 + 0.375 * 5)});
+    checkClose(run({0.6, 0.4}, {{"mode", text("nearest")}}), {5});
+    Net cubic(20);
+    cubic.parameter("x", {1, 1, 1, 1}, {1}).parameter("at", {1, 1, 1, 2}, {0, 0});
+    cubic.node("GridSample", {"x", "at"}, {"y"}, {{"mode", text("cubic")}});
+    CHECK(contains(messageOf(ErrorKind::UnsupportedOperator, [&] { cubic.lower("y"); }),
+                   "attribute mode = cubic"));
+    Net shapes(20);
+    shapes.parameter("x", {1, 1, 1, 1}, {1}).parameter("at", {2, 1, 1, 2}, counting(4));
+    shapes.node("GridSample", {"x", "at"}, {"y"});
+    CHECK(contains(messageOf(ErrorKind::DataMismatch, [&] { shapes.lower("y"); }),
+                   "the grid [2, 1, 1, 2] does not fit the image [1, 1, 1, 1]"));
+  }
+
+  TEST_CASE("Col2Im adds patches up, and LpPool takes roots of sums") {
+    Net net(18);
+    net.parameter("x", {1, 4, 2}, counting(8)).known("image", {2, 3}).known("block", {2, 2});
+    net.node("Col2Im", {"x", "image", "block"}, {"y"});
+    checkClose(net.run("y"), {1, 5, 4, 5, 13, 8});
+    CHECK(net.shape() == Shape{1, 1, 2, 3});
+    checkDerivatives(net, "y");
+    Net wrong(18);
+    wrong.parameter("x", {1, 4, 3}, counting(12)).known("image", {2, 3}).known("block", {2, 2});
+    wrong.node("Col2Im", {"x", "image", "block"}, {"y"});
+    CHECK(contains(messageOf(ErrorKind::DataMismatch, [&] { wrong.lower("y"); }),
+                   "columns [1, 4, 3] do not fit images [2, 3] of patches [2, 2]"));
+    Net pool(18);
+    pool.parameter("x", {1, 1, 3}, {3, -4, 12});
+    pool.node("LpPool", {"x"}, {"y"}, {{"kernel_shape", ints({2})}});
+    checkClose(pool.run("y"), {5, std::sqrt(160.0)});
+    checkDerivatives(pool, "y");
+  }
+
+  TEST_CASE("inverse hyperbolic functions undo what they invert") {
+    for (const std::string op : {"Asinh", "Acosh", "Atanh"}) {
+      Net net;
+      const Numbers x = op == "Atanh" ? Numbers{0.5, -0.25, 1e-3} : Numbers{1.5, 2.5, 40};
+      net.parameter("x", {3}, x).node(op, {"x"}, {"y"});
+      const Numbers y = net.run("y");
+      for (size_t i = 0; i < 3; ++i) {
+        const double back = op == "Asinh"   ? std::sinh(y[i])
+                            : op == "Acosh" ? std::cosh(y[i])
+                                            : std::tanh(y[i]);
+        CHECK(back == doctest::Approx(x[i]).epsilon(1e-12));
+      }
+      checkDerivatives(net, "y", 1e-6);
+    }
+    Net negative;
+    negative.parameter("x", {1}, {-1e6}).node("Asinh", {"x"}, {"y"});
+    CHECK(negative.run("y")[0] == doctest::Approx(-std::asinh(1e6)).epsilon(1e-14));
+  }
+
+  TEST_CASE("antialias widens the kernel where it shrinks") {
+    Net net(18);
+    net.parameter("x", {8}, counting(8)).constant(arrayOf("scales", {1}, {0.25}));
+    net.node(
+        "Resize", {"x", "", "scales"}, {"y"},
+        {{"mode", text("linear")}, {"antialias", integer(1)}, {"exclude_outside", integer(1)}});
+    const Numbers y = net.run("y");
+    // Triangles of half-width 4 about 1.5 and 5.5, cut at the borders.
+    double total = 0, weight = 0;
+    for (int i = 0; i < 6; ++i) {
+      const double w = 1 - std::fabs(i - 1.5) / 4;
+      total += w * (i + 1);
+      weight += w;
+    }
+    checkClose(y, {total / weight, 9 - total / weight});
+    checkDerivatives(net, "y");
   }
 }
