@@ -100,15 +100,8 @@ const ROWS: Row[] = [
     what: "an opset too old",
     exit: 2,
     error: "ModelFormatError",
-    says: ["opset", "got 6", "export the model again"],
-    args: () => ["inspect", file("old.onnx", modelBytes({ opset: 6 }))],
-  },
-  {
-    what: "an opset too new",
-    exit: 2,
-    error: "ModelFormatError",
-    says: ["opset", "got 99", "export the model again"],
-    args: () => ["inspect", file("new.onnx", modelBytes({ opset: 99 }))],
+    says: ["opset", "got 5", "export the model again"],
+    args: () => ["inspect", file("old.onnx", modelBytes({ opset: 5 }))],
   },
   {
     what: "unsupported operators, all of them at once",
