@@ -100,6 +100,17 @@ const std::map<std::string, Slots>& stateSlots() {
   return table;
 }
 
+// Inputs that hold the scale and shift of a normalisation. New models have ones and zeros there,
+// which exporters merge.
+const std::map<std::string, Slots>& affineSlots() {
+  static const std::map<std::string, Slots> table{
+      {"BatchNormalization", {1, 2}},    {"GroupNormalization", {1, 2}},
+      {"InstanceNormalization", {1, 2}}, {"LayerNormalization", {1, 2}},
+      {"RMSNormalization", {1}},
+  };
+  return table;
+}
+
 // Operators whose result does not change with small changes of any input.
 const std::set<std::string>& flatOperators() {
   static const std::set<std::string> table{
@@ -451,6 +462,13 @@ class RoleFinder {
           "parameters were stored once, as their values were equal at export, and count as "
           "separate ones: " +
           few(merged) + "; name those that the trained model shares in `ties`");
+    for (const StoredTensor* tensor : parameters)
+      if (const std::size_t layers = normalisations(tensor->name); layers > 1)
+        roles_.warnings.push_back(
+            "parameter " + tensor->name + " is the scale or shift of " + std::to_string(layers) +
+            " normalisation layers: exporters merge tensors of equal values, as new models have "
+            "them, and then the spectrum counts one tensor where the model has several; export "
+            "after training, or with dynamo=True and optimize=False");
     if (!renamed.empty())
       roles_.warnings.push_back(
           "the exporter folded or fused weights into " + few(renamed) +
@@ -465,6 +483,15 @@ class RoleFinder {
       roles_.warnings.push_back(
           "parameters are transposes of each other and count twice: " + few(transposes) +
           "; if the trained model shares them, export it without constant folding");
+  }
+
+  // How many normalisation layers take a tensor as it is stored.
+  std::size_t normalisations(const std::string& name) const {
+    std::set<const NodeDef*> layers;
+    if (auto found = uses_.find(name); found != uses_.end())
+      for (const Use& use : found->second)
+        if (listed(affineSlots(), *use.node, use.slot)) layers.insert(use.node);
+    return layers.size();
   }
 
   static std::string few(const std::vector<std::string>& names) {

@@ -279,6 +279,16 @@ TEST_CASE("broken ties are noticed") {
   CHECK(roles.warnings[0].find("head = emb") != std::string::npos);
 }
 
+TEST_CASE("scales that exporters merged are noticed") {
+  Maker m;
+  m.store(floats("a.weight", {3})).store(floats("a.bias", {3})).store(floats("b.bias", {3}));
+  m.node("LayerNormalization", {"x", "a.weight", "a.bias"}, {"h"});
+  m.node("LayerNormalization", {"h", "a.weight", "b.bias"}, {"y"});
+  const Roles roles = assignRoles(m.model);
+  REQUIRE(roles.warnings.size() == 1);
+  CHECK(roles.warnings[0].find("a.weight is the scale or shift of 2") != std::string::npos);
+}
+
 TEST_CASE("only the chosen output counts") {
   Maker m;
   m.model.outputs.push_back({"z", ElementType::F32, {-1, 4}, {"", ""}});
