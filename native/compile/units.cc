@@ -159,7 +159,11 @@ std::vector<Id> Units::dependencies(Id id) const {
   return out;
 }
 
-bool Units::reaches(int from, int to, const std::vector<std::set<int>>& next) {
+// `place` is an order in which every unit comes after those before it, so that only what lies
+// between the two needs a look.
+bool Units::reaches(int from, int to, const std::vector<std::set<int>>& next,
+                    const std::vector<int>& place) {
+  if (place[from] > place[to]) return false;
   seen_.resize(next.size(), 0);
   ++search_;
   std::vector<int> pending = {from};
@@ -170,10 +174,52 @@ bool Units::reaches(int from, int to, const std::vector<std::set<int>>& next) {
     if (seen_[at] == search_) continue;
     seen_[at] = search_;
     for (int n : next[at])
-      if (seen_[n] != search_) pending.push_back(n);
+      if (seen_[n] != search_ && place[n] <= place[to]) pending.push_back(n);
   }
   return false;
 }
+
+namespace {
+
+// Units in an order in which each comes after those before it.
+std::vector<int> topological(const std::vector<std::set<int>>& next,
+                             const std::vector<std::set<int>>& before) {
+  std::vector<size_t> waiting(next.size());
+  std::vector<int> order;
+  for (size_t u = 0; u < next.size(); ++u) {
+    waiting[u] = before[u].size();
+    if (waiting[u] == 0) order.push_back(static_cast<int>(u));
+  }
+  for (size_t i = 0; i < order.size(); ++i)
+    for (int n : next[order[i]])
+      if (--waiting[n] == 0) order.push_back(n);
+  return order;
+}
+
+// The order where v has gone into u, which comes later: what does not need v, then u, then what
+// does. v keeps its place and means nothing.
+void join(int v, int u, const std::vector<std::set<int>>& before, std::vector<int>& order,
+          std::vector<int>& place) {
+  std::vector<int> free, needing;
+  std::vector<char> marked(place[u] - place[v] + 1, 0);
+  marked[0] = 1;
+  for (int p = place[v] + 1; p < place[u]; ++p) {
+    const bool needs = std::any_of(before[order[p]].begin(), before[order[p]].end(), [&](int b) {
+      return place[b] >= place[v] && marked[place[b] - place[v]];
+    });
+    marked[p - place[v]] = needs;
+    (needs ? needing : free).push_back(order[p]);
+  }
+  int p = place[v];
+  free.push_back(u);
+  free.insert(free.end(), needing.begin(), needing.end());
+  for (int unit : free) {
+    order[++p] = unit;
+    place[unit] = p;
+  }
+}
+
+}  // namespace
 
 // Joins elementwise nodes of one stage and shape with their producers, as long as nothing outside
 // of the group lies between.
@@ -201,6 +247,8 @@ void Units::fuse() {
         next[unit[d]].insert(unit[id]);
         before[unit[id]].insert(unit[d]);
       }
+  std::vector<int> sorted = topological(next, before), place(next.size());
+  for (size_t i = 0; i < sorted.size(); ++i) place[sorted[i]] = static_cast<int>(i);
   for (Id id : nodes) {
     if (!fusable(id)) continue;
     for (Id in : g_[id].in) {
@@ -213,17 +261,18 @@ void Units::fuse() {
       // A path from v to u beside the direct edge would become a cycle.
       bool cycle = false;
       for (int w : next[v])
-        if (w != u && reaches(w, u, next)) {
+        if (w != u && reaches(w, u, next, place)) {
           cycle = true;
           break;
         }
       if (!cycle)
         for (int w : next[u])
-          if (w != v && reaches(w, v, next)) {
+          if (w != v && reaches(w, v, next, place)) {
             cycle = true;
             break;
           }
       if (cycle) continue;
+      join(v, u, before, sorted, place);
       for (Id m : members[v]) unit[m] = u;
       members[u].insert(members[u].end(), members[v].begin(), members[v].end());
       members[v].clear();

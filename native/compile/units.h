@@ -50,7 +50,8 @@ class Units {
   void addInto(Id x, Id target);
   void accumulateSums();
   void fuse();
-  bool reaches(int from, int to, const std::vector<std::set<int>>& next);
+  bool reaches(int from, int to, const std::vector<std::set<int>>& next,
+               const std::vector<int>& place);
   void order();
   bool accumulates(Id id) const;
   std::vector<Id> dependencies(Id id) const;
