@@ -75,6 +75,16 @@ export async function exactSpectrum(
   return { ...found, seconds: (performance.now() - begin) / 1000 };
 }
 
+/** @internal The order of the matrix that `exactSpectrum` decomposes. */
+export async function exactOrder(operator: LinearOperator, options: CallOptions): Promise<number> {
+  if (!operator.native.sumsRows) return operator.dim;
+  const { samples, perSample } = await run(
+    () => operator.native.call("rowsShape", { rows: "own" }, undefined),
+    { signal: options.signal },
+  );
+  return Math.min(operator.dim, samples * perSample);
+}
+
 export interface ExactDiagonal {
   /** Of the operator, dim numbers. */
   readonly diagonal: Float64Array;

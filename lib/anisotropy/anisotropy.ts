@@ -2,6 +2,7 @@
 import { allEigenvalues } from "../all-eigenvalues";
 import { CALL_OPTIONS, type CallOptions } from "../call";
 import { OptionError } from "../errors";
+import { exactOrder } from "../exact";
 import { type GroupBy, groupsOf } from "../groups";
 import { LinearOperator } from "../linear-operator";
 import type { ShapedTensor } from "../model/units";
@@ -22,8 +23,10 @@ import {
 
 export interface AnisotropyOptions extends MeasureOptions, EstimateOptions, CallOptions {
   /**
-   * "exact": from all eigenvalues, dim products and a dense matrix. "estimate": from random products
-   * and the leading eigenpairs, with standard errors. Default "auto": exact up to `maxExact`.
+   * "exact": from all eigenvalues (`exactSpectrum`). "estimate": from random products and the leading
+   * eigenpairs, with standard errors. Default "auto": exact where the matrix of the smaller of the
+   * dimension and, for Gauss-Newton and Fisher matrices, samples times outputs is at most of order
+   * `maxExact`.
    */
   method?: "auto" | "exact" | "estimate" | undefined;
   /** Default 3000. */
@@ -143,8 +146,8 @@ export async function anisotropy(
   return found.map((part) => ({ ...part, share: mass === 0 ? 0 : massOf(part) / mass }));
 }
 
-function isExact(dim: number, { method = "auto", maxExact = 3000 }: AnisotropyOptions): boolean {
-  return method === "exact" || (method === "auto" && dim <= maxExact);
+function isExact(order: number, { method = "auto", maxExact = 3000 }: AnisotropyOptions): boolean {
+  return method === "exact" || (method === "auto" && order <= maxExact);
 }
 
 function measureOptions({ top, tau, z, window, samples }: AnisotropyOptions): MeasureOptions {
@@ -156,7 +159,8 @@ async function whole(operator: LinearOperator, options: AnisotropyOptions): Prom
   const begin = performance.now();
   const seconds = () => (performance.now() - begin) / 1000;
   const call = { signal, onProgress };
-  if (!isExact(operator.dim, options)) {
+  const order = options.method === "estimate" ? operator.dim : await exactOrder(operator, call);
+  if (!isExact(order, options)) {
     const estimate = { k, probes, definite, seed, top };
     const measures = await estimatedMeasures(operator, estimate, call);
     return { ...measures, seconds: seconds() };

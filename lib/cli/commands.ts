@@ -242,7 +242,10 @@ export const COMMANDS: readonly CommandRow[] = [
     ],
     groups: ["operator", "data", "loss", "model", "run", "out"],
     options: [
-      ["--exact", "from all eigenvalues (default up to 3,000 parameters)"],
+      [
+        "--exact",
+        "from all eigenvalues (default up to 3,000 parameters, or samples times outputs)",
+      ],
       ["--estimate", "from random products and leading eigenpairs, with errors (default above)"],
       [
         "--by <group>",
