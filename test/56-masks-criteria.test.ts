@@ -25,6 +25,9 @@ import {
 import { floats, modelBytes, node, value } from "./10-model-maker";
 import { relative, tinyProblem, vector } from "./50-helpers";
 
+// The same cases in every run.
+fc.configureGlobal({ seed: 1 });
+
 // The worked example of Zhou et al.'s criteria: keep 3 of 6.
 const INITIAL = [0.5, -0.2, 0.4, -0.8, 0.05, -0.28];
 const FINAL = [0.4, -0.6, -0.3, -0.9, 0.1, 0.35];
