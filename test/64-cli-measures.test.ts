@@ -52,7 +52,14 @@ describe("anisotropy", () => {
   });
 
   test("estimated when the operator is large, and said so", () => {
-    const args = ["--operator", "fisher-type2", "--k", "10", "--probes", "8"];
+    const large = ["--operator", "hessian"];
+    expect(json("anisotropy", ...subject("mlp_relu"), ...large, "--k", "2").source).toBe(
+      "estimated",
+    );
+    // 2,560 rows of samples, of 17,226 parameters.
+    const few = json("anisotropy", ...subject("mlp_relu"), "--operator", "fisher-type2");
+    expect(few).toMatchObject({ source: "exact" });
+    const args = ["--operator", "fisher-type2", "--estimate", "--k", "10", "--probes", "8"];
     const document = json("anisotropy", ...subject("mlp_relu"), ...args);
     expect(document.source).toBe("estimated");
     expect(document).not.toHaveProperty("effectiveRank");
