@@ -218,7 +218,7 @@ Work blockDiagonalCall(CallInputs& inputs) {
       requireDense(order, 2, memory, "a diagonal block");
       const OperatorPtr part = restrictOperator(op, block);
       ProductCounter products(*part, task, std::numeric_limits<int64_t>::max());
-      std::vector<double> matrix = matrixOf(products);
+      std::vector<double> matrix = matrixOf(products, true);
       symmetricPart(matrix, order);
       matrices.insert(matrices.end(), matrix.begin(), matrix.end());
     }

@@ -2,28 +2,14 @@
 #include <cmath>
 
 #include "linalg/lapack.h"
+#include "spectral/exact_spectrum.h"
 #include "spectral/ritz.h"
 
 namespace eigenscope {
 
 namespace {
 
-constexpr int64_t kIdentityBlock = 16;
-
-template <class T>
-std::vector<double> columnsOf(ProductCounter& a, int64_t dim) {
-  std::vector<double> matrix(dim * dim);
-  const int64_t block = std::min(dim, kIdentityBlock);
-  std::vector<T> x(dim * block), y(dim * block);
-  for (int64_t j = 0; j < dim; j += block) {
-    const int64_t width = std::min(block, dim - j);
-    std::fill(x.begin(), x.end(), T{0});
-    for (int64_t l = 0; l < width; ++l) x[l * dim + j + l] = T{1};
-    a.apply(x.data(), y.data(), width);
-    std::copy(y.begin(), y.begin() + width * dim, matrix.begin() + j * dim);
-  }
-  return matrix;
-}
+constexpr int64_t kFreshBlock = 16;
 
 }  // namespace
 
@@ -32,23 +18,15 @@ int64_t denseBytes(int64_t dim) { return 3 * 8 * dim * dim; }
 // All columns from products with the identity, then LAPACK.
 EigshResult denseEigsh(const EigshPlan& plan, ProductCounter& a) {
   const int64_t dim = plan.dim;
-  std::vector<double> matrix =
-      plan.precision == Precision::F32 ? columnsOf<float>(a, dim) : columnsOf<double>(a, dim);
-  double gap = 0, largest = 0;
-  for (int64_t j = 0; j < dim; ++j)
-    for (int64_t i = 0; i <= j; ++i) {
-      double &upper = matrix[j * dim + i], lower = matrix[i * dim + j];
-      gap = std::max(gap, std::abs(upper - lower));
-      largest = std::max(largest, std::abs(upper));
-      upper = 0.5 * (upper + lower);
-    }
+  std::vector<double> matrix = matrixOf(a, false);
+  const double asymmetry = symmetricPart(matrix, dim);
   a.task().check();
   const std::vector<double> all = symmetricEigen(dim, matrix.data(), dim);
   a.task().check();
 
   const std::vector<int64_t> best = selectWanted(plan, all);
   const int64_t k = best.size();
-  Basis basis(dim, k + std::clamp<int64_t>(k, 1, kIdentityBlock), plan.precision);
+  Basis basis(dim, k + std::clamp<int64_t>(k, 1, kFreshBlock), plan.precision);
   std::vector<int64_t> order(k);
   for (int64_t j = 0; j < k; ++j) {
     basis.store(j, 1, matrix.data() + best[j] * dim);
@@ -66,7 +44,7 @@ EigshResult denseEigsh(const EigshPlan& plan, ProductCounter& a) {
     const double worst = *std::max_element(result.residuals.begin(), result.residuals.end());
     result.reason = describeNotConverged(plan, worst / result.scale, false);
   }
-  const std::string warning = asymmetryWarning(largest > 0 ? gap / largest : 0.0, plan.precision);
+  const std::string warning = asymmetryWarning(asymmetry, plan.precision);
   if (!warning.empty()) result.warnings.push_back(warning);
   return result;
 }

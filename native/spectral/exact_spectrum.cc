@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "linalg/lapack.h"
+#include "spectral/sketch.h"
 
 namespace eigenscope {
 
@@ -14,7 +15,7 @@ namespace {
 constexpr int64_t kBlock = 16;
 
 template <class T>
-std::vector<double> columnsOf(ProductCounter& a, int64_t dim) {
+std::vector<double> columnsOf(ProductCounter& a, int64_t dim, bool tellsShare) {
   std::vector<double> matrix(static_cast<size_t>(dim * dim));
   const int64_t block = std::min(dim, kBlock);
   std::vector<T> x(static_cast<size_t>(dim * block)), y(x.size());
@@ -24,7 +25,7 @@ std::vector<double> columnsOf(ProductCounter& a, int64_t dim) {
     for (int64_t l = 0; l < width; ++l) x[static_cast<size_t>(l * dim + j + l)] = T{1};
     a.apply(x.data(), y.data(), width);
     std::copy_n(y.begin(), width * dim, matrix.begin() + j * dim);
-    if (a.task().report)
+    if (tellsShare && a.task().report)
       a.task().report({a.products(), -1, static_cast<double>(j + width) / double(dim)});
   }
   return matrix;
@@ -32,22 +33,18 @@ std::vector<double> columnsOf(ProductCounter& a, int64_t dim) {
 
 }  // namespace
 
-std::vector<double> matrixOf(ProductCounter& a) {
+std::vector<double> matrixOf(ProductCounter& a, bool tellsShare) {
   const int64_t dim = a.op().dim();
-  return a.op().precision() == Precision::F32 ? columnsOf<float>(a, dim)
-                                              : columnsOf<double>(a, dim);
+  return a.op().precision() == Precision::F32 ? columnsOf<float>(a, dim, tellsShare)
+                                              : columnsOf<double>(a, dim, tellsShare);
 }
 
 double symmetricPart(std::vector<double>& matrix, int64_t order) {
-  double gap = 0, largest = 0;
+  double largest = 0;
   for (int64_t j = 0; j < order; ++j)
-    for (int64_t i = 0; i <= j; ++i) {
-      double& upper = matrix[static_cast<size_t>(j * order + i)];
-      double& lower = matrix[static_cast<size_t>(i * order + j)];
-      gap = std::max(gap, std::abs(upper - lower));
-      largest = std::max(largest, std::abs(upper));
-      upper = lower = 0.5 * (upper + lower);
-    }
+    for (int64_t i = 0; i <= j; ++i)
+      largest = std::max(largest, std::abs(matrix[static_cast<size_t>(j * order + i)]));
+  const double gap = symmetrise(matrix, order);
   return largest > 0 ? gap / largest : 0;
 }
 
@@ -68,7 +65,7 @@ ExactSpectrum denseSpectrum(LinearOperator& op, int64_t vectors, int64_t memory,
   const int64_t dim = op.dim();
   requireDense(dim, vectors > 0 ? 3 : 2, memory, "the dense spectrum of an operator");
   ProductCounter a(op, task, std::numeric_limits<int64_t>::max());
-  std::vector<double> matrix = matrixOf(a);
+  std::vector<double> matrix = matrixOf(a, true);
   ExactSpectrum found;
   found.method = "dense";
   found.order = dim;

@@ -18,8 +18,9 @@ struct ExactSpectrum {
   std::vector<std::string> warnings;
 };
 
-// The matrix of the operator, column-major in double, from dim products in blocks.
-std::vector<double> matrixOf(ProductCounter& a);
+// The matrix of the operator, column-major in double, from dim products in blocks. Reports the
+// share of the columns that are done where it is all there is to wait for.
+std::vector<double> matrixOf(ProductCounter& a, bool tellsShare);
 
 // Largest difference between a square matrix and its transpose, over its largest entry; the matrix
 // becomes its symmetric part.
