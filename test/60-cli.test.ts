@@ -3,21 +3,13 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { caseFile, caseOf, relative } from "./50-helpers";
-import { cli, json, readNpy, writeVectors } from "./60-run";
+import { cli, json, readNpy, subject, writeVectors } from "./60-run";
 
 let folder: string;
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), "eigenscope-cli-"));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-const subject = (name: string) => [
-  caseFile(name, "model.onnx"),
-  "--inputs",
-  caseFile(name, "x.npy"),
-  "--targets",
-  caseFile(name, "y.npy"),
-];
 
 test("inspect --json", () => {
   const document = json("inspect", caseFile("mlp_relu", "model.onnx"));

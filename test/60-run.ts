@@ -2,6 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { caseFile } from "./50-helpers";
 
 export const BIN = join(__dirname, "..", "bin", "eigenscope.js");
 
@@ -28,6 +29,12 @@ export const cli = Object.assign((...args: string[]) => run(process.execPath, [B
       run(process.execPath, [BIN, ...args], env),
   shell: (line: string) => run("sh", ["-c", line], { NODE: process.execPath, BIN }),
 });
+
+/** Model and data of a reference case, as arguments. */
+export const subject = (name: string): string[] => [
+  caseFile(name, "model.onnx"),
+  ...["--inputs", caseFile(name, "x.npy"), "--targets", caseFile(name, "y.npy")],
+];
 
 /** A command with --json that must succeed: its document, which is all of standard output. */
 // biome-ignore lint/suspicious/noExplicitAny: documents are checked by the tests, not by types

@@ -3,19 +3,14 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { kfac } from "../lib";
-import { caseFile, openCase, relative } from "./50-helpers";
-import { cli, json, readNpy } from "./60-run";
+import { openCase, relative } from "./50-helpers";
+import { cli, json, readNpy, subject } from "./60-run";
 
 let folder: string;
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), "eigenscope-kfac-"));
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
-
-const subject = (name: string) => [
-  caseFile(name, "model.onnx"),
-  ...["--inputs", caseFile(name, "x.npy"), "--targets", caseFile(name, "y.npy")],
-];
 
 test("the document agrees with the API, and the artefacts make the operator", async () => {
   const document = json(

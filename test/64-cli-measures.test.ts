@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ggn, hessian, loss, numericalRank } from "../lib";
 import { caseFile, openCase, relative } from "./50-helpers";
-import { cli, json, readNpy } from "./60-run";
+import { cli, json, readNpy, subject } from "./60-run";
 import { dense } from "./support/networks";
 import { eigenvalues } from "./support/numbers";
 
@@ -14,13 +14,6 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-const subject = (name: string) => [
-  caseFile(name, "model.onnx"),
-  "--inputs",
-  caseFile(name, "x.npy"),
-  "--targets",
-  caseFile(name, "y.npy"),
-];
 const bias = ["--params", "net.4.bias"];
 const small = [...subject("mlp_relu"), ...bias];
 

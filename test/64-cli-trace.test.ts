@@ -2,22 +2,14 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { caseFile, caseOf } from "./50-helpers";
-import { cli, json, readNpy } from "./60-run";
+import { caseOf } from "./50-helpers";
+import { cli, json, readNpy, subject } from "./60-run";
 
 let folder: string;
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), "eigenscope-trace-"));
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-const subject = (name: string) => [
-  caseFile(name, "model.onnx"),
-  "--inputs",
-  caseFile(name, "x.npy"),
-  "--targets",
-  caseFile(name, "y.npy"),
-];
 
 test("trace --json is the exact trace up to its error, by every method", () => {
   const ggn = [...subject("mlp_relu"), "--operator", "ggn"];

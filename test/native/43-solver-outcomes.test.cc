@@ -23,21 +23,6 @@ std::vector<double> decaying(int64_t dim) {
   return values;
 }
 
-std::string messageOf(LinearOperator& op, const EigshOptions& options, ErrorKind kind) {
-  try {
-    solve(op, options);
-  } catch (const Error& error) {
-    CHECK(error.kind == kind);
-    return error.what();
-  }
-  FAIL("no error was thrown");
-  return {};
-}
-
-bool mentions(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 }  // namespace
 
 TEST_CASE("options out of range are refused with the range") {

@@ -20,21 +20,6 @@ namespace {
 
 const Precision kPrecisions[] = {Precision::F32, Precision::F64};
 
-std::string messageOf(LinearOperator& op, const EigshOptions& options, ErrorKind kind) {
-  try {
-    solve(op, options);
-  } catch (const Error& error) {
-    CHECK(error.kind == kind);
-    return error.what();
-  }
-  FAIL("no error was thrown");
-  return {};
-}
-
-bool mentions(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 // Sorted by distance to sigma.
 std::vector<double> nearestTo(std::vector<double> values, double sigma, int64_t k) {
   std::sort(values.begin(), values.end(),

@@ -16,21 +16,6 @@ namespace {
 
 const Precision kPrecisions[] = {Precision::F32, Precision::F64};
 
-std::string messageOf(LinearOperator& op, const EigshOptions& options, ErrorKind kind) {
-  try {
-    solve(op, options);
-  } catch (const Error& error) {
-    CHECK(error.kind == kind);
-    return error.what();
-  }
-  FAIL("no error was thrown");
-  return {};
-}
-
-bool mentions(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 // The true values, sorted like the found ones, lie in the intervals one by one.
 void checkIntervals(const EigshResult& r, std::vector<double> truth) {
   REQUIRE(r.intervals.size() == r.values.size());

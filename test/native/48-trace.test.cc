@@ -42,22 +42,6 @@ std::vector<double> powerLaw(int64_t dim, double exponent) {
   return values;
 }
 
-template <class Run>
-std::string messageOf(ErrorKind kind, const Run& run) {
-  try {
-    run();
-  } catch (const Error& error) {
-    CHECK(error.kind == kind);
-    return error.what();
-  }
-  FAIL("nothing was thrown");
-  return {};
-}
-
-bool mentions(const std::string& text, const char* part) {
-  return text.find(part) != std::string::npos;
-}
-
 }  // namespace
 
 TEST_CASE("root mean square errors of trace estimators are those of the literature") {

@@ -95,24 +95,6 @@ std::vector<double> exact(const std::vector<double>& values, double damping,
   return x;
 }
 
-template <class Work>
-std::string messageOf(ErrorKind kind, Work work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    CHECK(error.kind == kind);
-    return error.what();
-  }
-  FAIL("no error was thrown");
-  return {};
-}
-
-bool mentions(const std::string& text, const std::string& part) {
-  if (text.find(part) != std::string::npos) return true;
-  MESSAGE("got: " << text);
-  return false;
-}
-
 constexpr SolveMethod kAll[] = {SolveMethod::Cg, SolveMethod::Minres, SolveMethod::Lsmr,
                                 SolveMethod::Neumann};
 const char* const kNames[] = {"cg", "minres", "lsmr", "neumann"};

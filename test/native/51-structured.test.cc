@@ -8,7 +8,6 @@ namespace eigenscope::spectra {
 namespace {
 
 using onnx::test::contains;
-using onnx::test::messageOf;
 
 std::vector<double> gram(int64_t n, uint64_t seed) {
   std::vector<double> values(n);

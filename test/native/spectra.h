@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "base/philox.h"
@@ -134,6 +135,29 @@ class Choice {
 inline EigshResult solve(LinearOperator& op, const EigshOptions& options) {
   Task task;
   return eigsh(op, options, task);
+}
+
+// What something that must fail in this way says.
+template <class Work>
+std::string messageOf(ErrorKind kind, Work&& work) {
+  try {
+    work();
+  } catch (const Error& error) {
+    CHECK(error.kind == kind);
+    return error.what();
+  }
+  FAIL("no error was thrown");
+  return {};
+}
+
+inline std::string messageOf(LinearOperator& op, const EigshOptions& options, ErrorKind kind) {
+  return messageOf(kind, [&] { solve(op, options); });
+}
+
+inline bool mentions(const std::string& text, const std::string& part) {
+  if (text.find(part) != std::string::npos) return true;
+  MESSAGE("got: " << text);
+  return false;
 }
 
 inline std::vector<double> vectorsOf(const LinearOperator& op, const EigshResult& r) {
