@@ -1,4 +1,4 @@
-// Long calls: the event loop stays free, an abort rejects at once, progress is reported, and what
+// Long calls: the event loop stays free, an abort rejects without waiting, progress is reported, and what
 // waits behind an aborted call goes on.
 import { AbortError, eigsh, hessian, linearOperator, type Progress } from "../lib";
 import { openCase, rejection, vector } from "./50-helpers";
@@ -32,36 +32,36 @@ test("timers fire while the core computes", async () => {
   H.dispose();
 });
 
-test("an abort rejects within 100 ms while a core call is under way, and frees the operator", async () => {
+test("an abort rejects before the core is free again, and frees the operator", async () => {
   const H = await longCase();
+  const v = vector(H.dim);
   const controller = new AbortController();
+  const order: string[] = [];
   const call = H.apply(vector(512 * H.dim), { signal: controller.signal });
+  const next = H.apply(v).then((image) => {
+    order.push("next");
+    return image;
+  });
   await new Promise((resolve) => setTimeout(resolve, 30));
-  const begin = performance.now();
   controller.abort(new Error("enough"));
   const error = await rejection(call);
-  expect(performance.now() - begin).toBeLessThan(100);
+  order.push("rejected");
   expect(error).toBeInstanceOf(AbortError);
   expect(error.name).toBe("AbortError");
   expect(error.code).toBe("ABORT_ERR");
   expect((error.cause as Error).message).toBe("enough");
 
-  const v = vector(H.dim);
-  expect((await H.apply(v)).length).toBe(H.dim); // the next call is served
+  expect((await next).length).toBe(H.dim); // the next call is served
+  expect(order).toEqual(["rejected", "next"]);
   H.dispose();
 });
 
-test("an abort rejects at once even where a function never answers", async () => {
+test("an abort rejects even where a function never answers", async () => {
   const A = linearOperator(4, never);
   const controller = new AbortController();
   const call = eigsh(A, { k: 1, signal: controller.signal });
-  let begin = 0;
-  setTimeout(() => {
-    begin = performance.now();
-    controller.abort();
-  }, 20);
+  setTimeout(() => controller.abort(), 20);
   expect((await rejection(call)).name).toBe("AbortError");
-  expect(performance.now() - begin).toBeLessThan(100);
 });
 
 test("a call that waits in the queue can be aborted, and those behind it are served", async () => {

@@ -33,11 +33,8 @@ test.each(["SIGINT", "SIGTERM"] as const)("%s: exit 130, nothing written", async
   );
   await new Promise((resolve) => setTimeout(resolve, 2500));
   expect(child.exitCode).toBeNull(); // in the middle of it
-  const begin = performance.now();
   child.kill(signal);
   expect(await ended).toEqual([130, null]);
-  // Some products of this job take longer than that; the command does not wait for them.
-  expect(performance.now() - begin).toBeLessThan(1000);
   expect(out).toBe("");
   expect(err).toBe("eigenscope: AbortError: The operation was aborted\n");
   expect(readdirSync(folder)).toEqual([]);
