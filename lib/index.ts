@@ -42,6 +42,13 @@ export {
   topMass,
 } from "./anisotropy/measures";
 export type { CallOptions, Progress } from "./call";
+export {
+  type CheckpointFile,
+  listCheckpoints,
+  loadCheckpoint,
+  type SaveCheckpointOptions,
+  saveCheckpoint,
+} from "./checkpoints";
 export { type ClassDecomposition, classDecomposition, gradientCovariance } from "./classes";
 export {
   type ArraySource,

@@ -293,7 +293,7 @@ export const COMMANDS: readonly CommandRow[] = [
     options: [
       [
         "--direction <d...>",
-        "eigenvectors of the operator (default), random, a checkpoint (.onnx), vectors (.npy)",
+        "eigenvectors of the operator (default), random, a checkpoint (.onnx, .safetensors, .npz), vectors (.npy)",
         text,
       ],
       ["--eigenvector <n>", "begin with the n-th by magnitude (default 1)", whole(1)],
@@ -325,7 +325,7 @@ export const COMMANDS: readonly CommandRow[] = [
     groups: ["data", "loss", "model", "operator", "run", "out"],
     options: [
       ["--criterion <names>", "by commas (default magnitude); all of them below", names],
-      ["--initial <file>", "the parameters that training began with: .onnx, or .npy", text],
+      ["--initial <file>", "the parameters that training began with: .onnx, .safetensors, .npz", text],
       ["--keep <share>", "of the weights, over 0 and at most 1", positive],
       ["--count <n>", "so many instead", whole(0)],
       ["--threshold <x>", "those of a larger score instead", number],
@@ -373,7 +373,7 @@ export const COMMANDS: readonly CommandRow[] = [
     options: [
       ["--mask <file>", "of eigenscope masks: .npz or safetensors", text],
       ["--out <file>", "where the pruned model goes: .onnx", text],
-      ["--initial <file>", "the parameters that training began with: .onnx, or .npy", text],
+      ["--initial <file>", "the parameters that training began with: .onnx, .safetensors, .npz", text],
       PRUNED,
       KEPT,
     ],

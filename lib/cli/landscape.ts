@@ -1,5 +1,6 @@
 /** eigenscope landscape: the loss along a line or over a plane. */
 import type { CallOptions } from "../call";
+import { CHECKPOINT_FILES, isCheckpointFile, loadCheckpoint } from "../checkpoints";
 import { OptionError } from "../errors";
 import { directionTo, randomDirection } from "../landscape/directions";
 import {
@@ -15,7 +16,7 @@ import { eigsh } from "../spectra";
 import { type AnalysisArguments, analyse, type Findings, type Subject } from "./analysis";
 import type { Globals } from "./arguments";
 import { count, print, short, table } from "./output";
-import { openModel, runOptions } from "./subject";
+import { runOptions } from "./subject";
 import { readVectors } from "./vectors";
 
 interface LandscapeArguments extends AnalysisArguments {
@@ -100,9 +101,11 @@ async function directionsOf(
           Float64Array.from(top.vector(i)),
         );
       found.products += top.products;
-    } else if (name.endsWith(".onnx")) {
-      using other = await openModel(name, args);
-      add(`to ${name}`, directionTo(model, other));
+    } else if (isCheckpointFile(name)) {
+      add(
+        `to ${name}`,
+        directionTo(model, await loadCheckpoint(model, name, { signal: call.signal })),
+      );
       found.checkpoint = true;
     } else if (name.endsWith(".npy")) {
       const { shape, data } = await readVectors(name, "float64", call.signal!);
@@ -120,8 +123,8 @@ async function directionsOf(
         );
     } else
       throw new OptionError(
-        "--direction: expected eigenvectors, random, a checkpoint (.onnx) or vectors (.npy), got " +
-          `"${name}"`,
+        `--direction: expected eigenvectors, random, a checkpoint (${CHECKPOINT_FILES}) or vectors ` +
+          `(.npy), got "${name}"`,
       );
   }
   if (found.vectors.length !== wanted)

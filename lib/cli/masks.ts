@@ -1,10 +1,11 @@
 /** eigenscope masks: sub-networks by any criterion, their overlaps, and what they are worth. */
 import { join } from "node:path";
 import type { CallOptions } from "../call";
+import { loadCheckpoint } from "../checkpoints";
 import type { DataSet } from "../data/data";
 import { OptionError } from "../errors";
 import type { Evaluation } from "../evaluator";
-import { type Checkpoint, parametersOf } from "../landscape/directions";
+import type { Checkpoint } from "../landscape/directions";
 import type { LinearOperator } from "../linear-operator";
 import { maskIoU } from "../masks/compare";
 import { type Criterion, TABLE } from "../masks/criteria";
@@ -18,7 +19,6 @@ import { type AnalysisArguments, prepareFolder, writeArtefacts } from "./analysi
 import type { Globals } from "./arguments";
 import { count, duration, ProgressLine, print, printJson, short, table, warn } from "./output";
 import { hasData, makeOperator, openData, openModel, runOptions } from "./subject";
-import { readVectors } from "./vectors";
 
 export interface MaskArguments extends AnalysisArguments {
   initial?: string;
@@ -94,19 +94,13 @@ export async function run(file: string, args: MasksArguments, globals: Globals):
   }
 }
 
-/** The parameters that training began with: a model, or numbers in a .npy file. */
+/** The parameters that training began with, of a file. */
 export async function initialOf(
   model: Model,
-  args: MaskArguments,
+  { initial }: MaskArguments,
   signal: AbortSignal,
 ): Promise<Checkpoint | undefined> {
-  const { initial } = args;
-  if (initial === undefined) return undefined;
-  if (!initial.endsWith(".npy")) {
-    using other = await openModel(initial, args);
-    return parametersOf("--initial", model, other);
-  }
-  return (await readVectors(initial, "float64", signal)).data;
+  return initial === undefined ? undefined : loadCheckpoint(model, initial, { signal });
 }
 
 function scoreOptions(

@@ -1,10 +1,10 @@
 /** Masks in files that NumPy and PyTorch read: an array of booleans for each tensor. */
 import { basename, extname } from "node:path";
-import { type CallOptions, run } from "../call";
+import type { CallOptions } from "../call";
 import { type NamedArray, writeNpz, writeSafetensors } from "../data/archive";
+import { withArrays } from "../data/read-arrays";
 import { DataMismatchError, OptionError } from "../errors";
 import type { ShapedTensor } from "../model/units";
-import { native } from "../native";
 import { describe } from "../options";
 import { Mask } from "./mask";
 
@@ -59,13 +59,11 @@ export async function loadMask(
     );
   if (typeof path !== "string")
     throw new OptionError(`loadMask: expected a path, got ${describe(path)}`);
-  const options = { target: "", whole: true };
-  const file = await run(() => native().openData([{ name: "", path }], [], options), { signal });
-  try {
+  return withArrays(path, { signal }, async (arrays) => {
     const size = parameters.reduce((sum, tensor) => sum + tensor.size, 0);
     const bits = new Uint8Array(size).fill(1);
     const byName = new Map(parameters.map((tensor) => [tensor.name, tensor]));
-    for (const { name, shape } of file.arrays) {
+    for (const { name, shape, values: read } of arrays) {
       const tensor = byName.get(name);
       if (!tensor)
         throw new DataMismatchError(
@@ -77,8 +75,7 @@ export async function loadMask(
           `${path}: ${name}: expected the shape (${tensor.shape.join(", ")}), got ` +
             `(${shape.join(", ")})`,
         );
-      const values = new Float64Array(tensor.size);
-      await run(() => file.read(name, values), { signal });
+      const values = await read();
       const bad = values.findIndex((x) => x !== 0 && x !== 1);
       if (bad >= 0)
         throw new DataMismatchError(
@@ -87,7 +84,5 @@ export async function loadMask(
       bits.set(values, tensor.offset);
     }
     return new Mask(parameters, bits, basename(path, extname(path)));
-  } finally {
-    file.dispose();
-  }
+  });
 }
