@@ -145,6 +145,41 @@ export interface NativeOperatorRow {
   limits: string;
 }
 
+/** A primitive of the core (native/ir/graph.h) with its attributes. */
+export interface PrimitiveNode {
+  op: string;
+  type: "real" | "int" | "bool";
+  shape: number[];
+  /** Positions of its operands among the nodes, all before its own. */
+  in: number[];
+  ints: number[];
+  labels: string;
+  number: number;
+  window?: {
+    kernel: number[];
+    stride: number[];
+    dilation: number[];
+    pad: number[];
+    groups: number;
+  };
+  /** Of a constant: one number for all elements, or all of them. */
+  values?: Float64Array;
+}
+
+/** A network as primitives, in topological order; normalisations are not folded into weights. */
+export interface PrimitiveGraph {
+  nodes: PrimitiveNode[];
+  /** Names behind the number of a Param: the parameters in their order, then stored buffers. */
+  leaves: string[];
+  /** The position of the chosen output. */
+  output: number;
+  /** Where the output is an activation of logits: "Softmax", "LogSoftmax", "Sigmoid". */
+  activation: string;
+  activationAxis: number;
+  /** -1 where there is no such activation. */
+  logits: number;
+}
+
 interface NativeModels {
   /** By name, then by opset. */
   operatorTable(): NativeOperatorRow[];
@@ -154,6 +189,10 @@ interface NativeModels {
    * same tensors: dispose of the first.
    */
   selectParameters(model: NativeModel, positions: number[]): NativeModel;
+  /** The same graph with other numbers, one for each of the flat vector; both are used on. */
+  withParameters(model: NativeModel, values: Float64Array): NativeModel;
+  /** For inputs of these shapes, by name. */
+  lowerModel(model: NativeModel, shapes: Record<string, number[]>): PrimitiveGraph;
 }
 
 // ---- calls ----------------------------------------------------------------------------------
@@ -221,6 +260,41 @@ interface NativeDataSets {
     arrays: NativeArray[],
     options: NativeDataOptions,
   ): NativeCall<NativeData>;
+}
+
+// ---- small dense problems -------------------------------------------------------------------
+
+/** Row-major matrices; vectors are rows, values are largest first. */
+export interface NativeDense {
+  symmetric: [
+    { matrix: Float64Array; rows: number; columns: number; vectors: boolean },
+    { values: Float64Array; vectors: Float64Array },
+  ];
+  /** left and right with `vectors` only. */
+  singular: [
+    { matrix: Float64Array; rows: number; columns: number; vectors: boolean },
+    { values: Float64Array; left: Float64Array; right: Float64Array },
+  ];
+  /** matrix * other, or matrix * other^T. */
+  product: [
+    {
+      matrix: Float64Array;
+      rows: number;
+      columns: number;
+      other: Float64Array;
+      otherColumns: number;
+      transposed: boolean;
+    },
+    { values: Float64Array },
+  ];
+}
+
+interface NativeDenseAlgebra {
+  denseAlgebra<N extends keyof NativeDense>(
+    what: N,
+    options: NativeDense[N][0],
+    onProgress: OnProgress,
+  ): NativeCall<NativeDense[N][1]>;
 }
 
 // ---- operators ------------------------------------------------------------------------------
@@ -678,7 +752,7 @@ interface NativeOperators {
 // ---- the addon ------------------------------------------------------------------------------
 
 /** Everything that the addon exports. */
-export interface Native extends NativeModels, NativeDataSets, NativeOperators {
+export interface Native extends NativeModels, NativeDataSets, NativeDenseAlgebra, NativeOperators {
   /** Stops every call of the process, for its exit. */
   stopBeforeExit(): void;
   setErrorClasses(classes: Record<ErrorKind, new (message: string) => EigenscopeError>): void;

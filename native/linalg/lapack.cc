@@ -61,6 +61,27 @@ std::vector<double> geqrf(int64_t m, int64_t n, double* a, int64_t lda) {
   return tau;
 }
 
+std::vector<double> gesdd(char job, int64_t m, int64_t n, double* a, int64_t lda, double* u,
+                          double* vt) {
+  const int64_t thin = std::min(m, n);
+  std::vector<double> values(thin);
+  if (thin == 0) return values;
+  const int rows = blasInt(m), cols = blasInt(n), la = blasInt(lda), lvt = blasInt(thin);
+  const int query = -1;
+  std::vector<int> iwork(8 * thin);
+  double need = 0;
+  int info = 0;
+  dgesdd_(&job, &rows, &cols, a, &la, values.data(), u, &rows, vt, &lvt, &need, &query,
+          iwork.data(), &info, 1);
+  check("dgesdd", info);
+  const int lwork = static_cast<int>(need);
+  std::vector<double> work(lwork);
+  dgesdd_(&job, &rows, &cols, a, &la, values.data(), u, &rows, vt, &lvt, work.data(), &lwork,
+          iwork.data(), &info, 1);
+  check("dgesdd", info);
+  return values;
+}
+
 }  // namespace
 
 std::vector<double> symmetricEigen(int64_t n, double* a, int64_t lda) {
@@ -117,23 +138,14 @@ void qrOrthonormal(int64_t m, int64_t n, double* a, int64_t lda) {
 
 SmallSvd svd(int64_t m, int64_t n, double* a, int64_t lda) {
   const int64_t thin = std::min(m, n);
-  SmallSvd result{std::vector<double>(m * thin), std::vector<double>(thin),
-                  std::vector<double>(thin * n)};
-  if (thin == 0) return result;
-  const int rows = blasInt(m), cols = blasInt(n), la = blasInt(lda), lvt = blasInt(thin);
-  const int query = -1;
-  std::vector<int> iwork(8 * thin);
-  double need = 0;
-  int info = 0;
-  dgesdd_("S", &rows, &cols, a, &la, result.values.data(), result.u.data(), &rows, result.vt.data(),
-          &lvt, &need, &query, iwork.data(), &info, 1);
-  check("dgesdd", info);
-  const int lwork = static_cast<int>(need);
-  std::vector<double> work(lwork);
-  dgesdd_("S", &rows, &cols, a, &la, result.values.data(), result.u.data(), &rows, result.vt.data(),
-          &lvt, work.data(), &lwork, iwork.data(), &info, 1);
-  check("dgesdd", info);
+  SmallSvd result{std::vector<double>(m * thin), {}, std::vector<double>(thin * n)};
+  result.values = gesdd('S', m, n, a, lda, result.u.data(), result.vt.data());
   return result;
+}
+
+std::vector<double> singularValues(int64_t m, int64_t n, double* a, int64_t lda) {
+  double none = 0;
+  return gesdd('N', m, n, a, lda, &none, &none);
 }
 
 }  // namespace eigenscope

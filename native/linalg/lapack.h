@@ -39,4 +39,7 @@ struct SmallSvd {
 // Thin singular value decomposition, a = U diag(values) Vt; destroys `a`. dgesdd.
 SmallSvd svd(int64_t m, int64_t n, double* a, int64_t lda);
 
+// Singular values alone, descending; destroys `a`.
+std::vector<double> singularValues(int64_t m, int64_t n, double* a, int64_t lda);
+
 }  // namespace eigenscope
