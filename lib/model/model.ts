@@ -9,6 +9,7 @@ import {
   type TensorRole,
   type ValueDescription,
 } from "../native";
+import { describe, typeName } from "../options";
 import { type DecodedModel, decodeModel } from "./decode";
 import { type Globs, isPlainName, matchGlobs } from "./glob";
 import { checkLoss, type Loss, type LossName } from "./loss";
@@ -71,6 +72,27 @@ export interface StoredTensor {
   readonly reason: string;
 }
 
+/** What a model is besides its parameters and nodes, which the core tells. */
+interface ModelDetails
+  extends Pick<
+    Model,
+    | "source"
+    | "inputs"
+    | "outputs"
+    | "output"
+    | "opset"
+    | "irVersion"
+    | "producer"
+    | "operators"
+    | "loss"
+    | "ties"
+  > {
+  /** By position of the parameter. */
+  readonly axes: readonly number[];
+  /** Beside the core's. */
+  readonly warnings: readonly string[];
+}
+
 /**
  * A network: its graph and the values of its parameters, held by the core. Made by `loadModel`.
  */
@@ -104,38 +126,28 @@ export class Model {
   readonly ties: readonly (readonly [string, string])[];
   /** @internal */
   readonly native: NativeModel;
+  readonly #details: ModelDetails;
 
   /** @internal */
-  constructor(
-    source: string,
-    decoded: DecodedModel,
-    core: NativeModel,
-    details: {
-      output: string;
-      loss: Loss | undefined;
-      ties: readonly (readonly [string, string])[];
-      warnings: readonly string[];
-    },
-  ) {
-    const { description } = decoded;
-    this.source = source;
+  constructor(core: NativeModel, details: ModelDetails) {
+    this.#details = details;
+    this.source = details.source;
     this.native = core;
-    const axisOf = outputAxes(description);
     this.parameters = core.parameters.map((parameter, index) =>
       Object.freeze({
         ...parameter,
-        outputAxis: axisOf(parameter.name, parameter.shape.length),
+        outputAxis: details.axes[index]!,
         values: () => core.values(index),
       }),
     );
     this.parameterCount = this.parameters.reduce((sum, { size }) => sum + size, 0);
-    this.inputs = description.inputs.map(modelValue);
-    this.outputs = description.outputs.map(modelValue);
+    this.inputs = details.inputs;
+    this.outputs = details.outputs;
     this.output = details.output;
-    this.opset = description.opset;
-    this.irVersion = decoded.irVersion;
-    this.producer = decoded.producer;
-    this.operators = decoded.operators;
+    this.opset = details.opset;
+    this.irVersion = details.irVersion;
+    this.producer = details.producer;
+    this.operators = details.operators;
     this.unsupported = core.unsupported;
     const kept = new Set(this.parameters.map(({ name }) => name));
     this.tensors = core.tensors.map((tensor) =>
@@ -151,6 +163,35 @@ export class Model {
   /** The position of a parameter, -1 where there is none of that name. */
   parameterIndex(name: string): number {
     return this.parameters.findIndex((parameter) => parameter.name === name);
+  }
+
+  /**
+   * The same network at another place: a model of the same graph, buffers and loss with other
+   * numbers, such as a checkpoint's or those of a masked network. The two share what does not differ
+   * and are disposed of one by one; `source` is still the file that the graph came from.
+   *
+   * ```ts
+   * using pruned = model.withParameters(maskedParameters(model, mask));
+   * await eigsh(hessian(pruned, data));
+   * ```
+   *
+   * @param parameters all of them, in the order of `parameters`
+   * @throws OptionError where there are more or fewer, or one is not finite
+   */
+  withParameters(parameters: Float64Array | Float32Array): Model {
+    const numbers = /^Float(32|64)Array$/.test(typeName(parameters));
+    if (!numbers || parameters.length !== this.parameterCount)
+      throw new OptionError(
+        `withParameters: expected a Float64Array of the ${this.parameterCount} parameters of ` +
+          `${this.source}, got ${describe(parameters)}`,
+      );
+    const values = Float64Array.from(parameters);
+    const bad = values.findIndex((x) => !Number.isFinite(x));
+    if (bad >= 0)
+      throw new OptionError(
+        `withParameters: expected finite parameters, got ${values[bad]} at index ${bad}`,
+      );
+    return new Model(native().withParameters(this.native, values), this.#details);
   }
 
   /**
@@ -263,7 +304,15 @@ export async function loadModel(
           "depends on; name tensors in params.include",
       );
     }
-    return new Model(source, decoded, core, { output, loss, ties, warnings });
+    const { description, irVersion, producer, operators } = decoded;
+    const axisOf = outputAxes(description);
+    return new Model(core, {
+      ...{ source, output, opset: description.opset, irVersion, producer, operators },
+      ...{ loss, ties, warnings },
+      inputs: description.inputs.map(modelValue),
+      outputs: description.outputs.map(modelValue),
+      axes: core.parameters.map(({ name, shape }) => axisOf(name, shape.length)),
+    });
   } catch (error) {
     all.dispose();
     core.dispose();

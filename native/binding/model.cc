@@ -345,6 +345,36 @@ Napi::Value selectParameters(const Napi::CallbackInfo& info) {
   });
 }
 
+// withParameters(model, values): the same graph, and the tensors that are no parameters, with the
+// numbers of a Float64Array for all parameters in their order.
+Napi::Value withParameters(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    auto from = loadedModelOf(info[0]);
+    const View values = viewOf(info[1], "parameters", napi_float64_array);
+    std::size_t total = 0;
+    for (const onnx::Parameter& parameter : from->parameters)
+      total += static_cast<std::size_t>(parameter.size);
+    if (values.length != total)
+      throw Error(ErrorKind::Option, "parameters: expected " + std::to_string(total) +
+                                         " numbers, got " + std::to_string(values.length));
+    auto model = std::make_shared<onnx::Model>(*from->model);
+    auto moved = std::make_shared<LoadedModel>(*from);
+    moved->heldBytes = static_cast<int64_t>(values.bytes);
+    const double* next = static_cast<const double*>(values.data);
+    for (onnx::Parameter& parameter : moved->parameters) {
+      const std::size_t size = static_cast<std::size_t>(parameter.size);
+      parameter.value = Array(parameter.name, ElementType::F64, parameter.value.shape(),
+                              copyBytes(parameter.value.source(), next, size * sizeof(double)));
+      model->initializers.insert_or_assign(parameter.name, parameter.value);
+      for (onnx::StoredTensor& tensor : moved->tensors)
+        if (tensor.name == parameter.name) tensor.value = parameter.value;
+      next += size;
+    }
+    moved->model = std::move(model);
+    return wrap(info.Env(), std::move(moved));
+  });
+}
+
 // operatorTable(): the operators that models may have.
 Napi::Value operatorTable(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
@@ -375,6 +405,7 @@ void exportModel(Napi::Env env, Napi::Object exports) {
   instanceOf(env).classes["NativeModel"] = Napi::Persistent(ModelWrap::define(env));
   exports.Set("createModel", Napi::Function::New(env, createModel, "createModel"));
   exports.Set("selectParameters", Napi::Function::New(env, selectParameters, "selectParameters"));
+  exports.Set("withParameters", Napi::Function::New(env, withParameters, "withParameters"));
   exports.Set("operatorTable", Napi::Function::New(env, operatorTable, "operatorTable"));
 }
 

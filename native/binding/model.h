@@ -24,7 +24,8 @@ struct LoadedModel {
 // The model behind a JavaScript value. Throws Error (Option) where there is none or it is disposed.
 std::shared_ptr<const LoadedModel> loadedModelOf(Napi::Value value);
 
-// exports.createModel, exports.selectParameters, exports.operatorTable; see lib/native.ts.
+// exports.createModel, exports.selectParameters, exports.withParameters, exports.operatorTable; see
+// lib/native.ts.
 void exportModel(Napi::Env env, Napi::Object exports);
 
 }  // namespace eigenscope::binding
