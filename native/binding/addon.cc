@@ -3,6 +3,8 @@
 #include "binding/calls.h"
 #include "binding/common.h"
 #include "binding/data.h"
+#include "binding/dense.h"
+#include "binding/graph.h"
 #include "binding/mailbox.h"
 #include "binding/model.h"
 #include "binding/operator.h"
@@ -17,7 +19,9 @@ static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   eigenscope::useSingleThreadedBlas();
   exportCommon(env, exports);
   exportModel(env, exports);
+  exportGraph(env, exports);
   exportData(env, exports);
+  exportDense(env, exports);
   exportProblem(env, exports);
   exportOperator(env, exports);
   exportSolve(env, exports);

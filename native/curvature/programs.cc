@@ -9,11 +9,6 @@ namespace eigenscope {
 
 namespace {
 
-Type graphType(ElementType type) {
-  if (isFloating(type)) return Type::Real;
-  return type == ElementType::Bool ? Type::Bool : Type::Int;
-}
-
 Shape rowsOf(const Shape& shape, int64_t rows) {
   Shape out = shape;
   out[0] = rows;
@@ -63,9 +58,9 @@ Network buildNetwork(const Problem& problem, int64_t rows, bool fold) {
   int64_t slot = 0;
   // A map's order is the order of the slots (see Engine::load).
   for (const auto& [name, array] : problem.inputs) {
-    Type type = graphType(array.type());
+    Type type = onnx::graphType(array.type());
     for (const auto& input : problem.model->inputs)
-      if (input.name == name) type = graphType(input.type);
+      if (input.name == name) type = onnx::graphType(input.type);
     bindings.push_back({name, slot++, rowsOf(array.shape(), rows), type});
   }
   const std::string output =

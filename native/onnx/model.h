@@ -109,6 +109,12 @@ struct Unsupported {
 };
 std::vector<Unsupported> findUnsupported(const Model& model);
 
+// How a graph of primitives holds an element type.
+inline Type graphType(ElementType type) {
+  if (isFloating(type)) return Type::Real;
+  return type == ElementType::Bool ? Type::Bool : Type::Int;
+}
+
 struct InputBinding {
   std::string name;
   int64_t slot;  // of Graph::input
