@@ -62,6 +62,17 @@ export {
 } from "./data/data";
 export { type SelectOptions, samplesByClass, selectSamples } from "./data/select";
 export {
+  matrixProduct,
+  orthonormalBasis,
+  type SingularVectors,
+  type SpanBasis,
+  type SymmetricEigen,
+  singularValues,
+  singularVectors,
+  symmetricEigen,
+  symmetricEigenvalues,
+} from "./dense";
+export {
   type ProbeOptions,
   type SampledShare,
   SpectralDensity,
@@ -169,6 +180,7 @@ export {
   type Spread,
   sparsityCurves,
 } from "./masks/worth";
+export { type ActivationName, type MlpOptions, mlp } from "./model/build";
 export type { Globs } from "./model/glob";
 export type { Loss, LossName } from "./model/loss";
 export {
