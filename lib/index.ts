@@ -112,6 +112,9 @@ export {
   exactDiagonal,
   exactSpectrum,
 } from "./exact";
+export type { Axis, Coordinates, Figure, Heat, Series } from "./figures/figure";
+export { figureToSvg } from "./figures/svg";
+export { figureToVega } from "./figures/vega";
 export {
   type FunctionName,
   type FunctionProductOptions,

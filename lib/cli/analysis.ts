@@ -7,6 +7,9 @@ import type { DataSet } from "../data/data";
 import { type NpyValues, writeNpy } from "../data/npy";
 import { replaceFile } from "../data/replace-file";
 import { OptionError } from "../errors";
+import type { Figure } from "../figures/figure";
+import { figureToSvg } from "../figures/svg";
+import { figureToVega } from "../figures/vega";
 import type { LinearOperator, OperatorReport } from "../linear-operator";
 import type { Model } from "../model/model";
 import type { Globals, SubjectArguments } from "./arguments";
@@ -36,6 +39,8 @@ export interface Findings {
   arrays?: Record<string, Artefact>;
   /** Other files, by name, such as a table in CSV. */
   files?: Record<string, string>;
+  /** Pictures, by name: NAME.svg, and NAME.vl.json in which Vega-Lite says how it is drawn. */
+  figures?: Record<string, Figure>;
   /** Products with single vectors, where they were counted. */
   products?: number;
   warnings?: readonly string[];
@@ -148,16 +153,20 @@ export async function prepareFolder(folder: string | undefined): Promise<void> {
   }
 }
 
-/** Writes result.json, arrays and files. */
+/** Writes result.json, arrays, figures and files. */
 export async function writeArtefacts(
   folder: string,
   document: object,
-  { arrays = {}, files = {} }: Findings,
+  { arrays = {}, files = {}, figures = {} }: Findings,
   signal: AbortSignal,
 ): Promise<void> {
   for (const [name, { values, shape }] of Object.entries(arrays))
     await writeNpy(join(folder, `${name}.npy`), values, shape, signal);
-  const texts = { ...files, "result.json": `${toJson(document)}\n` };
+  const texts: Record<string, string> = { ...files, "result.json": `${toJson(document)}\n` };
+  for (const [name, figure] of Object.entries(figures)) {
+    texts[`${name}.svg`] = await figureToSvg(figure);
+    texts[`${name}.vl.json`] = `${JSON.stringify(figureToVega(figure), null, 1)}\n`;
+  }
   for (const [name, text] of Object.entries(texts))
     await replaceFile(join(folder, name), async (handle) => {
       await handle.writeFile(text);
