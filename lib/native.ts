@@ -191,6 +191,12 @@ interface NativeModels {
   selectParameters(model: NativeModel, positions: number[]): NativeModel;
   /** The same graph with other numbers, one for each of the flat vector; both are used on. */
   withParameters(model: NativeModel, values: Float64Array): NativeModel;
+  /** The same graph with these stored tensors as parameters, in this order, whatever their roles. */
+  chooseTensors(model: NativeModel, names: string[]): NativeModel;
+  /** The network up to a value that one of its nodes makes. */
+  chooseOutput(model: NativeModel, name: string): NativeModel;
+  /** The nodes that the output needs, in topological order; operators by domain and name. */
+  describeNodes(model: NativeModel): { op: string; inputs: string[]; outputs: string[] }[];
   /** For inputs of these shapes, by name. */
   lowerModel(model: NativeModel, shapes: Record<string, number[]>): PrimitiveGraph;
 }
@@ -556,6 +562,29 @@ export interface NativeSampled {
   warnings: string[];
 }
 
+export interface NativeTrainOptions {
+  optimizer: string;
+  weightDecay: number;
+  momentum?: number | undefined;
+  dampening?: number | undefined;
+  nesterov?: boolean | undefined;
+  beta1?: number | undefined;
+  beta2?: number | undefined;
+  epsilon?: number | undefined;
+  batchSize: number;
+  shuffle?: boolean | undefined;
+  dropLast?: boolean | undefined;
+  seed?: number | bigint | undefined;
+  step: number;
+  updates: number;
+  rates: Float64Array;
+  /** A byte a parameter: 0 where it is held. */
+  keep?: Uint8Array | undefined;
+  theta: Float64Array;
+  first: Float64Array | undefined;
+  second: Float64Array | undefined;
+}
+
 /** Computations on operators: options and result of each, as in native/binding/calls.cc. */
 export interface NativeCalls {
   eigsh: [NativeEigshOptions, NativeEigshResult];
@@ -616,6 +645,11 @@ export interface NativeCalls {
   risk: [{ direction: Float64Array }, { loss: number }];
   /** The network's output there. */
   outputs: [{ direction: Float64Array }, { values: Float64Array; shape: number[] }];
+  /**
+   * Steps of training, one for each rate. `theta`, `first` and `second` change in place once all are
+   * made. Progress: steps in `products`, a running mean of losses in `residual`.
+   */
+  train: [NativeTrainOptions, { losses: Float64Array; step: number; updates: number }];
   /** The blocks' coordinates one after the other, and the matrices likewise. */
   blockDiagonal: [
     { indices: number[]; sizes: number[]; memory: number },

@@ -72,6 +72,14 @@ export interface StoredTensor {
   readonly reason: string;
 }
 
+/** A node of the file's graph, for messages that name it. */
+export interface ModelNode {
+  readonly op: string;
+  readonly name: string;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+}
+
 /** What a model is besides its parameters and nodes, which the core tells. */
 interface ModelDetails
   extends Pick<
@@ -86,6 +94,7 @@ interface ModelDetails
     | "operators"
     | "loss"
     | "ties"
+    | "nodes"
   > {
   /** By position of the parameter. */
   readonly axes: readonly number[];
@@ -124,6 +133,8 @@ export class Model {
   readonly loss: Loss | undefined;
   /** The option of `loadModel`: pairs of which the second stands for the first. */
   readonly ties: readonly (readonly [string, string])[];
+  /** @internal The graph as the file has it, functions written out, in topological order. */
+  readonly nodes: readonly ModelNode[];
   /** @internal */
   readonly native: NativeModel;
   readonly #details: ModelDetails;
@@ -158,6 +169,7 @@ export class Model {
     this.warnings = [...core.warnings, ...details.warnings];
     this.loss = details.loss;
     this.ties = details.ties;
+    this.nodes = details.nodes;
   }
 
   /** The position of a parameter, -1 where there is none of that name. */
@@ -192,6 +204,18 @@ export class Model {
         `withParameters: expected finite parameters, got ${values[bad]} at index ${bad}`,
       );
     return new Model(native().withParameters(this.native, values), this.#details);
+  }
+
+  /** @internal The same network with these stored tensors as its parameters, in this order. */
+  withTensors(names: readonly string[]): Model {
+    const axes = names.map((name) => this.parameters[this.parameterIndex(name)]?.outputAxis ?? 0);
+    const core = native().chooseTensors(this.native, [...names]);
+    return new Model(core, { ...this.#details, axes });
+  }
+
+  /** @internal The network up to a value that one of its nodes makes. */
+  withOutput(output: string): Model {
+    return new Model(native().chooseOutput(this.native, output), { ...this.#details, output });
   }
 
   /**
@@ -311,6 +335,9 @@ export async function loadModel(
       ...{ loss, ties, warnings },
       inputs: description.inputs.map(modelValue),
       outputs: description.outputs.map(modelValue),
+      nodes: description.nodes.map(({ op, name, inputs, outputs }) => ({
+        ...{ op, name, inputs, outputs },
+      })),
       axes: core.parameters.map(({ name, shape }) => axisOf(name, shape.length)),
     });
   } catch (error) {

@@ -10,6 +10,7 @@
 #include "binding/operator.h"
 #include "binding/problem.h"
 #include "binding/structured.h"
+#include "binding/views.h"
 #include "linalg/blas.h"
 
 // Each file of this folder adds its functions and classes to the addon.
@@ -20,6 +21,7 @@ static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exportCommon(env, exports);
   exportModel(env, exports);
   exportGraph(env, exports);
+  exportViews(env, exports);
   exportData(env, exports);
   exportDense(env, exports);
   exportProblem(env, exports);

@@ -315,14 +315,8 @@ class ModelWrap : public Napi::ObjectWrap<ModelWrap> {
   std::shared_ptr<const LoadedModel> loaded_;
 };
 
-Napi::Value wrap(Napi::Env env, std::shared_ptr<const LoadedModel> loaded) {
-  return instanceOf(env)
-      .classes.at("NativeModel")
-      .New({Napi::External<std::shared_ptr<const LoadedModel>>::New(env, &loaded)});
-}
-
 Napi::Value createModel(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] { return wrap(info.Env(), load(info[0], info[1])); });
+  return guarded(info.Env(), [&] { return wrapModel(info.Env(), load(info[0], info[1])); });
 }
 
 Napi::Value selectParameters(const Napi::CallbackInfo& info) {
@@ -341,7 +335,7 @@ Napi::Value selectParameters(const Napi::CallbackInfo& info) {
       offset += parameter.size;
       part->parameters.push_back(std::move(parameter));
     }
-    return wrap(info.Env(), std::move(part));
+    return wrapModel(info.Env(), std::move(part));
   });
 }
 
@@ -371,7 +365,7 @@ Napi::Value withParameters(const Napi::CallbackInfo& info) {
       next += size;
     }
     moved->model = std::move(model);
-    return wrap(info.Env(), std::move(moved));
+    return wrapModel(info.Env(), std::move(moved));
   });
 }
 
@@ -394,6 +388,12 @@ Napi::Value operatorTable(const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
+
+Napi::Value wrapModel(Napi::Env env, std::shared_ptr<const LoadedModel> loaded) {
+  return instanceOf(env)
+      .classes.at("NativeModel")
+      .New({Napi::External<std::shared_ptr<const LoadedModel>>::New(env, &loaded)});
+}
 
 std::shared_ptr<const LoadedModel> loadedModelOf(Napi::Value value) {
   if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&kModelTag))

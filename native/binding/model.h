@@ -24,6 +24,9 @@ struct LoadedModel {
 // The model behind a JavaScript value. Throws Error (Option) where there is none or it is disposed.
 std::shared_ptr<const LoadedModel> loadedModelOf(Napi::Value value);
 
+// The JavaScript object that holds a model.
+Napi::Value wrapModel(Napi::Env env, std::shared_ptr<const LoadedModel> loaded);
+
 // exports.createModel, exports.selectParameters, exports.withParameters, exports.operatorTable; see
 // lib/native.ts.
 void exportModel(Napi::Env env, Napi::Object exports);
