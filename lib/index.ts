@@ -276,3 +276,63 @@ export {
   type TraceOptions,
   trace,
 } from "./trace";
+export {
+  type Alignment,
+  type AlignmentOptions,
+  type GradientNoise,
+  type GradientNoiseOptions,
+  gradientNoise,
+  type Measured,
+  operatorAlignment,
+} from "./trajectory/alignment";
+export {
+  type Charge,
+  type ChargeDrift,
+  type ChargeDriftOptions,
+  chargeDrift,
+} from "./trajectory/charges";
+export {
+  type CurvatureAlong,
+  type CurvatureAlongOptions,
+  type CurvaturePoint,
+  curvatureAlong,
+  type SpaceOverlaps,
+  stabilityThreshold,
+} from "./trajectory/curvature";
+export {
+  type PathComponents,
+  type PathDirections,
+  type PathDirectionsOptions,
+  type PathGeometry,
+  type PathMeasures,
+  type PathOptions,
+  pathDirections,
+  pathGeometry,
+  type RandomWalk,
+  type TrajectoryMap,
+} from "./trajectory/geometry";
+export {
+  bhattacharyyaDistance,
+  type InPcaEmbedding,
+  type InPcaOptions,
+  inPca,
+} from "./trajectory/in-pca";
+export {
+  type MaskStability,
+  type MaskStabilityOptions,
+  maskStability,
+  type OverlapCurve,
+} from "./trajectory/mask-stability";
+export {
+  labelPredictions,
+  type Predictions,
+  predictionsAlong,
+  predictionsOf,
+  uniformPredictions,
+} from "./trajectory/predictions";
+export {
+  type CheckpointSource,
+  Trajectory,
+  type TrajectoryOptions,
+  trajectory,
+} from "./trajectory/trajectory";
