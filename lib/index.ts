@@ -265,6 +265,20 @@ export {
   type VectorShare,
 } from "./subspaces/subspaces";
 export {
+  BREAKING_MEASURES,
+  type BreakingAlongOptions,
+  type BreakingCourse,
+  type BreakingMeasure,
+  type BreakingOptions,
+  type GroupBreaking,
+  type MeasuredBreaking,
+  type NullModel,
+  type SymmetryBreaking,
+  symmetryBreaking,
+  symmetryBreakingAlong,
+} from "./symmetry/breaking";
+export type { PermutationGroup, UnitPlace } from "./symmetry/types";
+export {
   type Diagonal,
   type DiagonalOptions,
   diagonal,
