@@ -127,6 +127,38 @@ export {
   type TraceOfFunction,
   traceFunction,
 } from "./functions";
+export {
+  type Influence,
+  type InfluenceOptions,
+  influence,
+  type LeaveOneOut,
+  type LeaveOneOutOptions,
+  type LeftOut,
+  leaveOneOut,
+} from "./generalization/influence";
+export {
+  bernoulliKl,
+  gaussianKl,
+  inverseBernoulliKl,
+  type PacBayesTerms,
+  pacBayesBound,
+} from "./generalization/kl";
+export {
+  type CurvatureName,
+  type CurvatureQuantities,
+  curvatureQuantities,
+  type GradientTrace,
+  type QuantityOptions,
+} from "./generalization/quantities";
+export {
+  type BallSharpness,
+  type FisherRaoNorm,
+  type ScaledSharpness,
+  type Scaling,
+  type Sharpness,
+  type SharpnessOptions,
+  sharpness,
+} from "./generalization/sharpness";
 export type { GroupBy } from "./groups";
 export {
   type Gram,
