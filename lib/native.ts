@@ -171,6 +171,8 @@ export interface PrimitiveGraph {
   nodes: PrimitiveNode[];
   /** Names behind the number of a Param: the parameters in their order, then stored buffers. */
   leaves: string[];
+  /** The numbers of the stored buffers, in their order. */
+  buffers: Float64Array[];
   /** The position of the chosen output. */
   output: number;
   /** Where the output is an activation of logits: "Softmax", "LogSoftmax", "Sigmoid". */

@@ -7,6 +7,7 @@
 
 #include "binding/common.h"
 #include "binding/model.h"
+#include "data/array.h"
 #include "ir/graph.h"
 #include "onnx/model.h"
 
@@ -100,6 +101,16 @@ Napi::Value lowerModel(const Napi::CallbackInfo& info) {
     std::vector<std::string> names;
     for (const onnx::Parameter& leaf : leaves) names.push_back(leaf.name);
     result.Set("leaves", arrayOf(env, names));
+    Napi::Array buffers = Napi::Array::New(env);
+    for (std::size_t i = loaded->parameters.size(); i < leaves.size(); ++i) {
+      const Array& value = leaves[i].value;
+      value.check();
+      Napi::Float64Array array =
+          Napi::Float64Array::New(env, static_cast<std::size_t>(value.size()));
+      convertRows(value, 0, value.rows(), array.Data());
+      buffers.Set(buffers.Length(), array);
+    }
+    result.Set("buffers", buffers);
     auto place = [&](Id id) {
       return Napi::Number::New(env, id == kNone ? -1 : static_cast<double>(places.at(id)));
     };
