@@ -24,8 +24,12 @@ const INTEGERS: Partial<
   },
 };
 
-/** All numbers of an array, as the network gets them. */
-async function read(data: DataSet, array: DataArray, signal?: AbortSignal): Promise<Float64Array> {
+/** @internal All numbers of an array, as the network gets them. */
+export async function readArray(
+  data: DataSet,
+  array: DataArray,
+  signal?: AbortSignal,
+): Promise<Float64Array> {
   const values = new Float64Array(array.shape.reduce((product, n) => product * n, 1));
   await run(() => data.native.read(array.name, values), { signal });
   return values;
@@ -71,7 +75,7 @@ export async function selectSamples(
       );
   const arrays: Record<string, ArraySource> = {};
   for (const array of data.arrays) {
-    const all = await read(data, array, signal);
+    const all = await readArray(data, array, signal);
     const size = all.length / data.samples;
     const values = new Float64Array(chosen.length * size);
     chosen.forEach((index, i) => {
@@ -99,7 +103,7 @@ export async function samplesByClass(
     throw new DataMismatchError(
       `samplesByClass: expected an array "${target}" of labels, got ${data}`,
     );
-  const labels = await read(data, array, signal);
+  const labels = await readArray(data, array, signal);
   if (labels.length !== data.samples)
     throw new DataMismatchError(
       `samplesByClass: ${target}: expected one label a sample, got the shape ` +
