@@ -17,6 +17,8 @@ export interface CommandRow {
   examples: readonly string[];
   groups: readonly OptionGroup[];
   options: readonly OptionRow[];
+  /** Files after the model, at least one: the option `files` of the command gets them. */
+  files?: readonly [placeholder: string, text: string];
   /** What --help says below the options. */
   notes?: string;
   load: () => { run: (model: string, options: never, globals: Globals) => Promise<number> };
@@ -71,6 +73,7 @@ function program(finish: (code: number) => void, globals: Globals): Command {
         "after",
         `${row.notes ? `\n${row.notes}\n` : ""}\nExample:\n${row.examples.map((line) => `  ${line}\n`).join("")}`,
       );
+    if (row.files) command.argument(`<${row.files[0]}...>`, row.files[1]);
     for (const option of [...row.options, ...row.groups.flatMap((group) => shared[group])]) {
       const [flags, text, parse] = option;
       const many = flags.includes("...");
@@ -82,8 +85,10 @@ function program(finish: (code: number) => void, globals: Globals): Command {
         ]);
       else command.option(flags, text, (value: string) => named(flags, parse, value));
     }
-    command.action(async (model: string, options: Record<string, unknown>) => {
-      finish(await row.load().run(model, options as never, globals));
+    command.action(async (model: string, ...given: unknown[]) => {
+      const [files, options] = row.files ? given : [undefined, ...given];
+      const all = { ...(options as object), ...(files !== undefined && { files }) };
+      finish(await row.load().run(model, all as never, globals));
     });
   }
   return top;
