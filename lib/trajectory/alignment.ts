@@ -59,7 +59,7 @@ export interface Alignment {
 }
 
 /** Uses of one seed that must not share numbers. */
-const ALIGNMENT = 40;
+const ALIGNMENT = 50;
 
 /** For one vector: A x . B x, |A x|^2, |B x|^2, x . B x. */
 type Forms = [inner: number, a: number, b: number, form: number];

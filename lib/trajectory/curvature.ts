@@ -301,7 +301,7 @@ export async function curvatureAlong(
   const begin = performance.now();
   const { loss: lossOption, precision = "float32", threads, batch, maxMemory, signal } = given;
   const { learningRate, momentum, weightDecay } = given;
-  const k = Math.min(given.k ?? 10, path.model.parameterCount);
+  const k = given.k ?? Math.min(10, path.model.parameterCount);
   const chosen = chosenCheckpoints("curvatureAlong", path, given.checkpoints);
   const rates = learningRate === undefined ? undefined : ratesOf(learningRate, path);
   const task: Task = {
@@ -498,6 +498,7 @@ async function overlapsOf(
   return dims.map((n, d) => ({
     k: n,
     matrix: matrices[d]!,
-    chance: overlapBaseline(n, n, dim),
+    // A draw costs n^3.
+    chance: overlapBaseline(n, n, dim, { draws: Math.max(50, Math.min(1000, 1e8 / n ** 3) | 0) }),
   }));
 }

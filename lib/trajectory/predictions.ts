@@ -1,11 +1,9 @@
 /** What networks predict: the distributions over classes that their outputs stand for. */
-import { CALL_OPTIONS, type CallOptions, run } from "../call";
+import { CALL_OPTIONS } from "../call";
 import type { DataSet } from "../data/data";
 import { DataMismatchError, OptionError } from "../errors";
-import { parameterVector } from "../landscape/directions";
-import type { LinearOperator } from "../linear-operator";
 import { checkLoss, type Loss, type LossName } from "../model/loss";
-import { EVALUATE_OPTIONS, type EvaluateOptions, jacobianHolder } from "../operators";
+import { EVALUATE_OPTIONS, type EvaluateOptions, forward } from "../operators";
 import { type Check, checkOptions } from "../options";
 import { requireTrajectory, type Trajectory } from "./trajectory";
 
@@ -88,27 +86,6 @@ function lossOf(where: string, path: Trajectory, given: LossName | Loss | undefi
   return loss;
 }
 
-/** @internal Outputs of the networks of a path, compiled once. */
-async function outputsAlong(
-  path: Trajectory,
-  holder: LinearOperator,
-  { signal, onProgress }: CallOptions,
-  use: (t: number, output: Output) => void,
-): Promise<void> {
-  const begin = performance.now();
-  const here = parameterVector(path.model);
-  for (let t = 0; t < path.length; t++) {
-    const there = await path.parameters(t, { signal });
-    const direction = there.map((value, i) => value - here[i]!);
-    use(t, await run(() => holder.native.call("outputs", { direction }, undefined), { signal }));
-    onProgress?.({
-      products: 0,
-      fraction: (t + 1) / path.length,
-      seconds: (performance.now() - begin) / 1000,
-    });
-  }
-}
-
 const { keepLinearisation: _, ...EVALUATE } = EVALUATE_OPTIONS;
 const OPTIONS: { [K in keyof Required<Omit<EvaluateOptions, "keepLinearisation">>]: Check } = {
   ...EVALUATE,
@@ -131,9 +108,12 @@ export async function predictionsAlong(
   requireTrajectory("predictionsAlong", path);
   const { signal, onProgress, ...rest } = checkOptions("predictionsAlong", options, OPTIONS);
   const loss = lossOf("predictionsAlong", path, rest.loss);
-  using holder = jacobianHolder("predictionsAlong", path.model, data, { ...rest, loss });
+  const { precision, threads, batch, maxMemory } = rest;
+  const begin = performance.now();
   const found: Predictions[] = [];
-  await outputsAlong(path, holder, { signal, onProgress }, (t, output) => {
+  for (let t = 0; t < path.length; t++) {
+    using model = await path.at(t, { signal });
+    const output = await forward(model, data, { precision, threads, batch, maxMemory, signal });
     const bad = output.values.findIndex((x) => Number.isNaN(x));
     if (bad >= 0)
       throw new DataMismatchError(
@@ -142,7 +122,12 @@ export async function predictionsAlong(
     const step = path.steps[t]!;
     const made = RULES[loss.name]!(output, loss.classAxis ?? 1);
     found.push({ name: `${path.name} ${step}`, run: path.name, step, ...made });
-  });
+    onProgress?.({
+      products: 0,
+      fraction: (t + 1) / path.length,
+      seconds: (performance.now() - begin) / 1000,
+    });
+  }
   return found;
 }
 
