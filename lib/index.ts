@@ -1,5 +1,21 @@
 /** Spectra of the Hessian, Gauss-Newton and Fisher matrices of networks exported to ONNX. */
 export {
+  type AlignedGroup,
+  Alignment,
+  type AlignOptions,
+  align,
+  type BeforeAfter,
+} from "./align/align";
+export {
+  type AlignmentBarriers,
+  alignmentBarriers,
+  type Barrier,
+  type BarrierOptions,
+  type LayerBarrier,
+} from "./align/barriers";
+export { permute } from "./align/network";
+export { type AlignedSpectra, type AlignedSpectraOptions, alignedSpectra } from "./align/spectra";
+export {
   type Anisotropy,
   type AnisotropyOptions,
   anisotropy,
@@ -322,6 +338,16 @@ export {
   type TraceOptions,
   trace,
 } from "./trace";
+export type { Schedule } from "./training/schedules";
+export type { OptimizerOptions } from "./training/session";
+export {
+  type RecipeOptions,
+  type Training,
+  type TrainingPoint,
+  type TrainingProgress,
+  type TrainOptions,
+  train,
+} from "./training/train";
 export {
   type Alignment,
   type AlignmentOptions,

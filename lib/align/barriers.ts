@@ -1,0 +1,127 @@
+/** Loss barriers between two networks before and after alignment. */
+import { CALL_OPTIONS } from "../call";
+import type { DataSet } from "../data/data";
+import { type Evaluation, type EvaluatorOptions, evaluator } from "../evaluator";
+import { type Interpolation, interpolate } from "../landscape/landscape";
+import { layersOf } from "../model/units";
+import { EVALUATE_OPTIONS, type EvaluateOptions } from "../operators";
+import { type Check, check, checkOptions } from "../options";
+import { type Alignment, checkAlignment } from "./align";
+
+export interface BarrierOptions extends EvaluateOptions, Pick<EvaluatorOptions, "target"> {
+  /** Steps between the networks, both included. Default 11. */
+  points?: number | undefined;
+  /** Whether to interpolate each layer alone as well. Default false. */
+  layers?: boolean | undefined;
+}
+
+const OPTIONS: { [K in keyof Required<BarrierOptions>]: Check } = {
+  ...EVALUATE_OPTIONS,
+  ...CALL_OPTIONS,
+  target: { expected: "a name", fits: (value) => typeof value === "string" && value !== "" },
+  points: {
+    expected: "a whole number of at least 3",
+    fits: (value) => Number.isSafeInteger(value) && (value as number) >= 3,
+  },
+  layers: check.boolean,
+};
+
+/** The loss between the first network, at step 0, and another, at step 1. */
+export interface Barrier extends Pick<Interpolation, "steps" | "losses" | "barrier" | "at"> {
+  /** Half way, which is where the fused network of equal shares lies. */
+  readonly middle: Evaluation;
+}
+
+/** A barrier when only the tensors of one layer move. */
+export interface LayerBarrier {
+  readonly layer: string;
+  readonly naive: number | undefined;
+  readonly aligned: number;
+}
+
+export interface AlignmentBarriers {
+  readonly first: Evaluation;
+  /** The second network; undefined where its widths differ. */
+  readonly second: Evaluation | undefined;
+  /** The aligned second network: for permutations as the second, to rounding. */
+  readonly aligned: Evaluation;
+  /** The fused network: see `share` of `align`. */
+  readonly fused: Evaluation;
+  readonly barriers: {
+    /** To the second network as it is; undefined where its widths differ. */
+    readonly naive: Barrier | undefined;
+    readonly aligned: Barrier;
+  };
+  readonly layers: readonly LayerBarrier[] | undefined;
+}
+
+/**
+ * The loss along the straight lines from the first network to the second one as it is and as it was
+ * aligned, with their barriers: the largest height above the chord between the ends (Frankle et al.
+ * 2020; Entezari et al. 2022). Buffers such as running statistics are interpolated along.
+ *
+ * Costs a forward pass a step and line, and two for each of the ends and middles.
+ *
+ * @param data to be told apart: barriers on training data and on test data are two calls
+ * @throws as `interpolate`
+ */
+export async function alignmentBarriers(
+  found: Alignment,
+  data: DataSet,
+  options?: BarrierOptions,
+): Promise<AlignmentBarriers> {
+  checkAlignment("alignmentBarriers", found);
+  const checked = checkOptions("alignmentBarriers", options, OPTIONS);
+  const { points = 11, layers = false, target, signal, onProgress, ...run } = checked;
+  const { network, first, second, alignedState } = found.parts;
+  const { whole } = network;
+  using worth = evaluator(whole, data, { ...run, target });
+  const at = (state: Float64Array) => worth.at(state, { signal });
+  const between = (to: Float64Array, share: number) =>
+    first.map((x, i) => x + share * (to[i]! - x));
+
+  const names = layers ? [...layersOf(whole.parameters)] : [];
+  const lines = (second ? 2 : 1) * (1 + names.length);
+  let done = 0;
+  const line = async (to: Float64Array) => {
+    const direction = to.map((x, i) => x - first[i]!);
+    const progress =
+      onProgress &&
+      ((step: Parameters<typeof onProgress>[0]) =>
+        onProgress({ ...step, fraction: (done + (step.fraction ?? 0)) / lines }));
+    const along = await interpolate(whole, data, direction, {
+      ...run,
+      ...{ points, signal, quadratic: false },
+      onProgress: progress,
+    });
+    done++;
+    return along;
+  };
+  const barrierTo = async (to: Float64Array): Promise<Barrier> => {
+    const { steps, losses, barrier, at: where } = await line(to);
+    return { steps, losses, barrier, at: where, middle: await at(between(to, 0.5)) };
+  };
+  const naive = second && (await barrierTo(second));
+  const aligned = await barrierTo(alignedState);
+  const byLayer: LayerBarrier[] = [];
+  for (const [layer, tensors] of names) {
+    const only = (to: Float64Array) => {
+      const state = first.slice();
+      for (const { offset, size } of tensors) state.set(to.subarray(offset, offset + size), offset);
+      return state;
+    };
+    byLayer.push({
+      layer,
+      naive: second && (await line(only(second))).barrier,
+      aligned: (await line(only(alignedState))).barrier,
+    });
+  }
+  return {
+    first: await at(first),
+    second: second && (await at(second)),
+    aligned: await at(alignedState),
+    fused: await at(found.fusedState()),
+    barriers: { naive, aligned },
+    layers: layers ? byLayer : undefined,
+  };
+}

@@ -1,0 +1,128 @@
+/** Weight matching: Ainsworth, Hayase and Srinivasa 2023, "Git Re-Basin", algorithm 1. */
+import { matrixProduct } from "../dense";
+import type { PermutationGroup } from "../symmetry/types";
+import { assign } from "./assignment";
+import { type Membership, type Network, type Orders, permuteTensor } from "./network";
+import { identityOrder, unitRows } from "./places";
+
+/** Two networks of one architecture, and the groups whose units are to be matched. */
+export interface MatchTask {
+  readonly network: Network;
+  readonly groups: readonly PermutationGroup[];
+  readonly members: ReadonlyMap<string, readonly Membership[]>;
+  /** States: parameters, then buffers. */
+  readonly first: Float64Array;
+  readonly second: Float64Array;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What a matching found. */
+export interface Matched {
+  readonly orders: Int32Array[];
+  /** Rounds over all groups, the last of which changed nothing. */
+  readonly rounds: number;
+  readonly converged: boolean;
+}
+
+/** Gains below this share of the norms of both networks are rounding. */
+const GAIN = 1e-12;
+
+function dot(a: Float64Array, b: Float64Array): number {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;
+  return sum;
+}
+
+/** The parameters that each group moves, each tensor once. */
+function tensorsOf({ groups, network }: MatchTask): string[][] {
+  return groups.map(({ places }) => [
+    ...new Set(
+      places
+        .filter(({ tensor, parameter }) => parameter && network.tensor(tensor))
+        .map(({ tensor }) => tensor),
+    ),
+  ]);
+}
+
+/** The inner product of the networks over some tensors, and the product of their norms. */
+function similarityOver(
+  { network, members, first, second }: MatchTask,
+  tensors: readonly string[],
+  orders: Orders,
+): { product: number; scale: number } {
+  let [product, a2, b2] = [0, 0, 0];
+  for (const name of tensors) {
+    const tensor = network.tensor(name)!;
+    const a = first.subarray(tensor.offset, tensor.offset + tensor.size);
+    const b = permuteTensor(second, tensor, members.get(name) ?? [], orders);
+    product += dot(a, b);
+    a2 += dot(a, a);
+    b2 += dot(b, b);
+  }
+  return { product, scale: Math.sqrt(a2) * Math.sqrt(b2) };
+}
+
+/**
+ * Scores of pairs of units: entry (i, j) is the inner product of what unit i of the first network and
+ * unit j of the second have, with the other groups in their orders.
+ */
+export async function pairScores(
+  task: MatchTask,
+  group: number,
+  orders: Orders,
+): Promise<Float64Array> {
+  const { network, groups, members, first, second, signal } = task;
+  const { size, places } = groups[group]!;
+  const scores = new Float64Array(size * size);
+  for (const place of places) {
+    if (!place.parameter) continue;
+    const tensor = network.tensor(place.tensor)!;
+    const { offset, shape } = tensor;
+    const own = first.slice(offset, offset + tensor.size);
+    const others = permuteTensor(second, tensor, members.get(place.tensor)!, orders, place);
+    const a = unitRows(own, shape, place, size);
+    const b = unitRows(others, shape, place, size);
+    const product = await matrixProduct(a.rows, b.rows, size, a.width, size, {
+      transposed: true,
+      signal,
+    });
+    product.forEach((x, i) => {
+      scores[i]! += x;
+    });
+  }
+  return scores;
+}
+
+/**
+ * Coordinate descent over the groups: each gets the order that solves its assignment problem, the
+ * other groups held, until a whole round changes nothing. An order is taken only where the inner
+ * product of the networks grows, so that it ends also where a group stands at both axes of one tensor
+ * and its problem is quadratic.
+ *
+ * @param sequence the groups of each round, in the order in which they are visited
+ */
+export async function matchWeights(
+  task: MatchTask,
+  sequence: (round: number) => readonly number[],
+  maxRounds: number,
+  onRound: (round: number) => void = () => {},
+): Promise<Matched> {
+  const orders = task.groups.map(({ size }) => identityOrder(size));
+  const tensors = tensorsOf(task);
+  for (let round = 0; round < maxRounds; round++) {
+    onRound(round);
+    let changed = false;
+    for (const group of sequence(round)) {
+      const { size } = task.groups[group]!;
+      const order = assign(await pairScores(task, group, orders), size);
+      const now = similarityOver(task, tensors[group]!, orders);
+      const tried = orders.with(group, order);
+      const then = similarityOver(task, tensors[group]!, tried);
+      if (!(then.product - now.product > GAIN * now.scale)) continue;
+      orders[group] = order;
+      changed = true;
+    }
+    if (!changed) return { orders, rounds: round + 1, converged: true };
+  }
+  return { orders, rounds: maxRounds, converged: false };
+}

@@ -1,0 +1,139 @@
+// Units in another order: the function stays, buffers come along, and files hold it.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { forward, loadModel, type Model, parameterVector, permute } from "../lib";
+import { memberships, Network, permuteState } from "../lib/align/network";
+import { inverseOrder, mixAxis, permutePlace, unitRows } from "../lib/align/places";
+import { relative } from "./50-helpers";
+import { dataOf, netModel, randomTheta } from "./support/networks";
+import { normals } from "./support/numbers";
+import {
+  CONVOLUTIONAL_GROUPS,
+  convolutional,
+  convolutionalModel,
+  perceptronGroups,
+  place,
+} from "./support/units";
+
+const widths = [3, 5, 4, 2];
+const groups = perceptronGroups(widths);
+const perceptron = (seed = 1) =>
+  netModel({ widths, activation: "Tanh", theta: randomTheta(seed, widths) });
+const images = () => dataOf({ x: { data: normals(3, 10 * 72), shape: [2, 6, 6] } });
+
+async function outputs(model: Model): Promise<Float64Array> {
+  using data =
+    model.inputs[0]!.shape!.length === 4
+      ? await images()
+      : await dataOf({ x: { data: normals(2, 30), shape: [3] } });
+  return (await forward(model, data, { precision: "float64" })).values;
+}
+
+test("a permuted perceptron computes the same, with other parameters", async () => {
+  using model = await perceptron();
+  using turned = permute(model, model, groups[1]!, [2, 0, 3, 1]);
+  expect(turned.parameterCount).toBe(model.parameterCount);
+  const [before, after] = [parameterVector(model), parameterVector(turned)];
+  expect(after).not.toEqual(before);
+  expect([...after].sort()).toEqual([...before].sort());
+  // New unit i is old unit order[i].
+  const row = (theta: Float64Array, unit: number) => theta.slice(20 + 5 * unit, 25 + 5 * unit);
+  expect(row(after, 0)).toEqual(row(before, 2));
+  expect(relative(await outputs(turned), await outputs(model))).toBeLessThan(1e-14);
+});
+
+test("running statistics are permuted along, and flattened maps unit by unit", async () => {
+  using model = await convolutionalModel(1);
+  using first = permute(model, model, CONVOLUTIONAL_GROUPS[0]!, [4, 2, 0, 1, 3]);
+  using both = permute(model, first, CONVOLUTIONAL_GROUPS[1]!, [3, 0, 2, 1]);
+  const wanted = await outputs(model);
+  expect(relative(await outputs(both), wanted)).toBeLessThan(1e-13);
+  const [net, turned] = [new Network("test", model), new Network("test", both)];
+  const mean = net.tensor("bn.running_mean")!.values();
+  expect([...turned.tensor("bn.running_mean")!.values()]).toEqual(
+    [4, 2, 0, 1, 3].map((unit) => mean[unit]),
+  );
+  // Parameters alone are not the function.
+  const halfway = model.withParameters(parameterVector(both));
+  expect(relative(await outputs(halfway), wanted)).toBeGreaterThan(1e-3);
+});
+
+test("any place that is left out changes the function", async () => {
+  using model = await convolutionalModel(2);
+  const wanted = await outputs(model);
+  for (const group of CONVOLUTIONAL_GROUPS)
+    for (const left of group.places) {
+      const part = { ...group, places: group.places.filter((other) => other !== left) };
+      const order = Array.from({ length: group.size }, (_, i) => (i + 1) % group.size);
+      using turned = permute(model, model, part, order);
+      expect(relative(await outputs(turned), wanted)).toBeGreaterThan(1e-3);
+    }
+});
+
+test("the inverse order undoes an order", async () => {
+  using model = await convolutionalModel(3);
+  using network = new Network("test", model);
+  const members = memberships("test", network, CONVOLUTIONAL_GROUPS);
+  const orders = [Int32Array.of(3, 1, 4, 0, 2), Int32Array.of(1, 3, 0, 2)];
+  const there = permuteState(network, network.state, members, orders);
+  expect(there).not.toEqual(network.state);
+  expect(permuteState(network, there, members, orders.map(inverseOrder))).toEqual(network.state);
+});
+
+test("a permuted network is written as a file of its own", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "eigenscope-permute-"));
+  try {
+    const bytes = convolutional(1);
+    using model = await loadModel(bytes, { loss: "cross-entropy" });
+    using turned = permute(model, model, CONVOLUTIONAL_GROUPS[0]!, [4, 2, 0, 1, 3]);
+    using network = new Network("test", model);
+    const { writeModel } = await import("../lib");
+    const file = join(folder, "turned.onnx");
+    const state = network.stateOf("test", turned);
+    await writeModel(file, network.whole, { parameters: state, from: bytes });
+    using read = await loadModel(file, { loss: "cross-entropy" });
+    expect(parameterVector(read)).toEqual(parameterVector(turned));
+    expect(await outputs(read)).toEqual(await outputs(turned));
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test("segments, blocks and runs of an axis", () => {
+  // Axis of 11: one fixed, then two blocks of 2 units of 2 numbers, then two fixed.
+  const values = Float64Array.from({ length: 22 }, (_, i) => i);
+  const layout = { axis: 1, start: 1, outer: 2, inner: 2 };
+  const turned = permutePlace(values, [2, 11], layout, [1, 0]);
+  expect([...turned.subarray(0, 11)]).toEqual([0, 3, 4, 1, 2, 7, 8, 5, 6, 9, 10]);
+  expect([...turned.subarray(11)]).toEqual([11, 14, 15, 12, 13, 18, 19, 16, 17, 20, 21]);
+  const { rows, width } = unitRows(values, [2, 11], layout, 2);
+  expect(width).toBe(8);
+  expect([...rows.subarray(0, 8)]).toEqual([1, 2, 5, 6, 12, 13, 16, 17]);
+  // Mixed into three units, of which the last is the mean of the two.
+  const mixing = [[[1, 1]], [[0, 1]], [[0, 0.5], [1, 0.5]]] as const; // biome-ignore format: rows
+  const mixed = mixAxis(values.subarray(0, 11), [1, 11], 1, 15, [
+    { to: layout, from: layout, mixing, units: 2 },
+  ]);
+  expect([...mixed]).toEqual([0, 3, 4, 1, 2, 2, 3, 7, 8, 5, 6, 6, 7, 9, 10]);
+});
+
+test("what does not fit is refused", async () => {
+  using model = await perceptron();
+  const [group] = groups;
+  expect(() => permute(model, model, group!, [0, 1, 2])).toThrow(
+    "permute: w0: expected a permutation of 0 to 4, got 3 numbers",
+  );
+  expect(() => permute(model, model, group!, [0, 1, 2, 3, 3])).toThrow("got 3 twice");
+  expect(() => permute(model, model, group!, [0, 1, 2, 3, 5])).toThrow("got 5 at index 4");
+  const order = [1, 0, 2, 3, 4];
+  const elsewhere = { ...group!, places: [place("w9", 0, "in")] };
+  expect(() => permute(model, model, elsewhere, order)).toThrow(
+    'permute: w0: expected a group of tensors of model, got one with "w9"',
+  );
+  const outside = { ...group!, places: [place("w0", 0, "in", { start: 1 })] };
+  expect(() => permute(model, model, outside, order)).toThrow(
+    "permute: w0: w0: expected 1 x 5 x 1 positions from 1 along axis 0, got the shape (5, 3)",
+  );
+  expect(() => permute({} as Model, model, group!, order)).toThrow("expected a model of loadModel");
+});
