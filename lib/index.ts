@@ -270,6 +270,23 @@ export {
   type RankOptions,
 } from "./rank/numerical";
 export {
+  type MeasuredRank,
+  type RankCase,
+  type RankParts,
+  type RankPartsOptions,
+  type RankSweepRow,
+  rankParts,
+  rankSweep,
+} from "./rank/parts";
+export {
+  type HessianPart,
+  type PredictedRank,
+  type RankCondition,
+  type RankPrediction,
+  type RankPredictionOptions,
+  rankPrediction,
+} from "./rank/predict";
+export {
   type InverseOperatorOptions,
   inverse,
   type Solution,

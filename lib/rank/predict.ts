@@ -214,9 +214,11 @@ async function predict(
         samples: rows,
         noResidual: ranks.residual === 0,
       });
-    reason = layer.conditions.every(({ holds }) => holds)
-      ? "fewer samples than parameters: the rank of H is not known"
-      : `units of ${form.between.name} do not all bend on these data`;
+    const broken = layer.conditions.filter(({ holds }) => !holds);
+    reason =
+      broken.length === 0
+        ? "no formula is known for the rank of H with fewer samples than parameters"
+        : `the formulas for one hidden layer need that ${broken.map(({ what }) => what).join(", ")}`;
   } else if (form.kind === "linear") reason = form.why;
 
   const parts: Partial<Record<HessianPart, PredictedRank>> = {};
@@ -445,6 +447,8 @@ async function hiddenLayer(
       holds: straight === 0,
     },
   ];
+  // On a line through 0 all units of a sign are multiples of one another.
+  if (bias === undefined) conditions.push({ what: "inputs have rank 2 at least", holds: all >= 2 });
   if (dead > 0)
     conditions.push({ what: `${dead} of ${units} units are dead and do not count`, holds: true });
   return { unitRanks, conditions };
