@@ -10,6 +10,7 @@ export {
   type AlignmentBarriers,
   alignmentBarriers,
   type Barrier,
+  type BarrierLine,
   type BarrierOptions,
   type LayerBarrier,
 } from "./align/barriers";

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { forward, loadModel, type Model, parameterVector, permute } from "../lib";
+import { forward, loadModel, type Model, parameterVector, permute, writeModel } from "../lib";
 import { memberships, Network, permuteState } from "../lib/align/network";
 import { inverseOrder, mixAxis, permutePlace, unitRows } from "../lib/align/places";
 import { relative } from "./50-helpers";
@@ -88,7 +88,6 @@ test("a permuted network is written as a file of its own", async () => {
     using model = await loadModel(bytes, { loss: "cross-entropy" });
     using turned = permute(model, model, CONVOLUTIONAL_GROUPS[0]!, [4, 2, 0, 1, 3]);
     using network = new Network("test", model);
-    const { writeModel } = await import("../lib");
     const file = join(folder, "turned.onnx");
     const state = network.stateOf("test", turned);
     await writeModel(file, network.whole, { parameters: state, from: bytes });

@@ -27,16 +27,18 @@ const OPTIONS: { [K in keyof Required<BarrierOptions>]: Check } = {
 };
 
 /** The loss between the first network, at step 0, and another, at step 1. */
-export interface Barrier extends Pick<Interpolation, "steps" | "losses" | "barrier" | "at"> {
+export type BarrierLine = Pick<Interpolation, "steps" | "losses" | "barrier" | "at">;
+
+export interface Barrier extends BarrierLine {
   /** Half way, which is where the fused network of equal shares lies. */
   readonly middle: Evaluation;
 }
 
-/** A barrier when only the tensors of one layer move. */
+/** The lines when only the tensors of one layer move (Adilova et al. 2024). */
 export interface LayerBarrier {
   readonly layer: string;
-  readonly naive: number | undefined;
-  readonly aligned: number;
+  readonly naive: BarrierLine | undefined;
+  readonly aligned: BarrierLine;
 }
 
 export interface AlignmentBarriers {
@@ -76,30 +78,29 @@ export async function alignmentBarriers(
   const { network, first, second, alignedState } = found.parts;
   const { whole } = network;
   using worth = evaluator(whole, data, { ...run, target });
-  const at = (state: Float64Array) => worth.at(state, { signal });
+  const worthAt = (state: Float64Array) => worth.at(state, { signal });
   const between = (to: Float64Array, share: number) =>
     first.map((x, i) => x + share * (to[i]! - x));
 
   const names = layers ? [...layersOf(whole.parameters)] : [];
   const lines = (second ? 2 : 1) * (1 + names.length);
   let done = 0;
-  const line = async (to: Float64Array) => {
+  const line = async (to: Float64Array): Promise<BarrierLine> => {
     const direction = to.map((x, i) => x - first[i]!);
     const progress =
       onProgress &&
       ((step: Parameters<typeof onProgress>[0]) =>
         onProgress({ ...step, fraction: (done + (step.fraction ?? 0)) / lines }));
-    const along = await interpolate(whole, data, direction, {
+    const { steps, losses, barrier, at } = await interpolate(whole, data, direction, {
       ...run,
       ...{ points, signal, quadratic: false },
       onProgress: progress,
     });
     done++;
-    return along;
+    return { steps, losses, barrier, at };
   };
   const barrierTo = async (to: Float64Array): Promise<Barrier> => {
-    const { steps, losses, barrier, at: where } = await line(to);
-    return { steps, losses, barrier, at: where, middle: await at(between(to, 0.5)) };
+    return { ...(await line(to)), middle: await worthAt(between(to, 0.5)) };
   };
   const naive = second && (await barrierTo(second));
   const aligned = await barrierTo(alignedState);
@@ -112,15 +113,15 @@ export async function alignmentBarriers(
     };
     byLayer.push({
       layer,
-      naive: second && (await line(only(second))).barrier,
-      aligned: (await line(only(alignedState))).barrier,
+      naive: second && (await line(only(second))),
+      aligned: await line(only(alignedState)),
     });
   }
   return {
-    first: await at(first),
-    second: second && (await at(second)),
-    aligned: await at(alignedState),
-    fused: await at(found.fusedState()),
+    first: await worthAt(first),
+    second: second && (await worthAt(second)),
+    aligned: await worthAt(alignedState),
+    fused: await worthAt(found.fusedState()),
     barriers: { naive, aligned },
     layers: layers ? byLayer : undefined,
   };
