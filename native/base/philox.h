@@ -25,7 +25,13 @@ inline PhiloxWords philox4x32(PhiloxWords counter, std::array<uint32_t, 2> key) 
 }
 
 // Uses of randomness that share a seed must not share numbers.
-enum class RandomStream : uint32_t { Gaussian = 1, Rademacher = 2, Uniform = 3, FisherDraw = 4 };
+enum class RandomStream : uint32_t {
+  Gaussian = 1,
+  Rademacher = 2,
+  Uniform = 3,
+  FisherDraw = 4,
+  Order = 5,
+};
 
 // 128 random bits at the coordinates (seed, stream, column, position); column < 2^56.
 inline PhiloxWords randomWords(uint64_t seed, RandomStream stream, uint64_t column,

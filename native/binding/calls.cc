@@ -29,6 +29,7 @@ constexpr CallRow kCalls[] = {
     {"structuredEigenvalues", structuredEigenvaluesCall},
     {"structuredDeterminant", structuredDeterminantCall},
     {"structuredParts", structuredPartsCall},
+    {"train", trainCall},
 };
 
 Napi::Value valueOf(Napi::Env env, const Field& field) {
@@ -91,6 +92,10 @@ View CallInputs::vectors(const char* name, int64_t length) {
 
 View CallInputs::doubles(const char* name, int64_t length) {
   return viewAs(name, napi_float64_array, length);
+}
+
+View CallInputs::bytes(const char* name, int64_t length) {
+  return viewAs(name, napi_uint8_array, length);
 }
 
 OperatorPtr CallInputs::operand(const char* name) {

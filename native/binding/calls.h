@@ -41,6 +41,7 @@ class CallInputs {
   // (Option) where it is another type, or has not `length` entries (a negative length: any).
   View vectors(const char* name, int64_t length = -1);
   View doubles(const char* name, int64_t length = -1);
+  View bytes(const char* name, int64_t length = -1);  // a Uint8Array
   // A property that is another operator; null where it is absent.
   OperatorPtr operand(const char* name);
 
@@ -108,6 +109,7 @@ Work structuredBlocksCall(CallInputs& inputs);
 Work structuredEigenvaluesCall(CallInputs& inputs);
 Work structuredDeterminantCall(CallInputs& inputs);
 Work structuredPartsCall(CallInputs& inputs);
+Work trainCall(CallInputs& inputs);
 
 // inverseOperator, beside the call "solve"; see lib/native.ts.
 void exportSolve(Napi::Env env, Napi::Object exports);

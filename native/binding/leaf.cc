@@ -148,6 +148,17 @@ Forward CurvatureLeaf::outputs(const double* direction, Task& task) {
   return outputs_->at(direction, task);
 }
 
+std::vector<double> CurvatureLeaf::train(int64_t batchSize, const TrainOptions& options,
+                                         TrainState& state, std::span<const double> rates,
+                                         std::span<const uint8_t> keep, Task& task) {
+  const Turnstile::Pass pass = turnstile_.enter(task);
+  if (!trainer_ || trainer_->batchSize() != batchSize)
+    trainer_ = std::make_unique<Trainer>(problem_, options_, batchSize);
+  auto losses = trainer_->run(options, state, rates, keep, task);
+  held_ = trainer_->heldBytes();
+  return losses;
+}
+
 OperatorReport CurvatureLeaf::report(Task& task) {
   const Turnstile::Pass pass = turnstile_.enter(task);
   const auto op = built();
@@ -178,6 +189,7 @@ void CurvatureLeaf::free() {
   jacobian_.reset();
   risk_.reset();
   outputs_.reset();
+  trainer_.reset();
   held_ = 0;
 }
 

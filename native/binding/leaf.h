@@ -19,6 +19,7 @@
 #include "curvature/sample_rows.h"
 #include "run/pool.h"
 #include "spectral/operator.h"
+#include "train/trainer.h"
 
 namespace eigenscope::binding {
 
@@ -111,6 +112,11 @@ class CurvatureLeaf : public Leaf {
   Risk risk(const double* direction, Task& task);
   // The network's output there, compiled once as well.
   Forward outputs(const double* direction, Task& task);
+  // Steps of training on the same network, data and loss, compiled once for a batch size. Forgets
+  // its programs when the operator is released.
+  std::vector<double> train(int64_t batchSize, const TrainOptions& options, TrainState& state,
+                            std::span<const double> rates, std::span<const uint8_t> keep,
+                            Task& task);
 
   // The same operator on some of its tensors, by position in the problem's parameters.
   LeafPtr restricted(Napi::Env env, std::vector<int64_t> tensors) const;
@@ -133,6 +139,7 @@ class CurvatureLeaf : public Leaf {
   std::unique_ptr<JacobianMaps> jacobian_;  // behind the turnstile, and the next
   std::unique_ptr<RiskEvaluator> risk_;
   std::unique_ptr<OutputEvaluator> outputs_;
+  std::unique_ptr<Trainer> trainer_;
   std::atomic<int64_t> held_{0};
   const std::weak_ptr<Mailbox> mailbox_;
   int64_t accounted_ = 0;  // JavaScript thread only, or the last owner
