@@ -313,6 +313,30 @@ export {
   type StructuredSpectrum,
   structuredOperator,
 } from "./structured";
+export {
+  type ConditionalCurvature,
+  type ConditionalOperatorOptions,
+  type ConditionalOptions,
+  conditionalCurvature,
+  conditionalOperator,
+  type PartCurvature,
+} from "./subnetworks/conditional";
+export {
+  type MaskedCurvature,
+  type MaskedCurvatureOptions,
+  type MaskedTensor,
+  type MaskedVector,
+  maskedCurvature,
+  type PruningCost,
+} from "./subnetworks/curvature";
+export {
+  type EndSpectrum,
+  type Estimated as EstimatedTrace,
+  type Interlacing,
+  interlacing,
+  type ValueInterval,
+  type Violation,
+} from "./subnetworks/spectrum";
 export type { Baseline } from "./subspaces/baseline";
 export type { VectorSet } from "./subspaces/orthonormal";
 export {
