@@ -391,12 +391,12 @@ export {
   train,
 } from "./training/train";
 export {
-  type Alignment,
   type AlignmentOptions,
   type GradientNoise,
   type GradientNoiseOptions,
   gradientNoise,
   type Measured,
+  type OperatorAlignment,
   operatorAlignment,
 } from "./trajectory/alignment";
 export {

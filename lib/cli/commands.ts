@@ -325,7 +325,11 @@ export const COMMANDS: readonly CommandRow[] = [
     groups: ["data", "loss", "model", "operator", "run", "out"],
     options: [
       ["--criterion <names>", "by commas (default magnitude); all of them below", names],
-      ["--initial <file>", "the parameters that training began with: .onnx, .safetensors, .npz", text],
+      [
+        "--initial <file>",
+        "the parameters that training began with: .onnx, .safetensors, .npz",
+        text,
+      ],
       ["--keep <share>", "of the weights, over 0 and at most 1", positive],
       ["--count <n>", "so many instead", whole(0)],
       ["--threshold <x>", "those of a larger score instead", number],
@@ -373,7 +377,11 @@ export const COMMANDS: readonly CommandRow[] = [
     options: [
       ["--mask <file>", "of eigenscope masks: .npz or safetensors", text],
       ["--out <file>", "where the pruned model goes: .onnx", text],
-      ["--initial <file>", "the parameters that training began with: .onnx, .safetensors, .npz", text],
+      [
+        "--initial <file>",
+        "the parameters that training began with: .onnx, .safetensors, .npz",
+        text,
+      ],
       PRUNED,
       KEPT,
     ],
@@ -438,6 +446,112 @@ export const COMMANDS: readonly CommandRow[] = [
       "The kernel has a row for each sample and output, and takes 16 bytes times their number\n" +
       "squared: choose --samples.",
     load: () => require("./ntk") as typeof import("./ntk"),
+  },
+  {
+    name: "trajectory",
+    summary: "the path of training: geometry, curvature along it, charges, masks, predictions",
+    examples: [
+      "eigenscope trajectory model.onnx checkpoints --out path",
+      "eigenscope trajectory model.onnx checkpoints --data val.npz --operator fisher-type2 --k 20 \\\n" +
+        "    --learning-rate 0.1 --out path",
+      "eigenscope trajectory model.onnx run1 --data val.npz --parts predictions --run run2 --out map",
+    ],
+    files: ["checkpoints", "a folder, or files in order: .onnx, .safetensors, .npz, .npy"],
+    groups: ["data", "loss", "model", "operator", "run", "out"],
+    options: [
+      ["--parts <names>", "by commas: geometry, curvature, charges, masks, predictions", names],
+      ["--steps <n,...>", "the step of each checkpoint (default: numbers in names)", numbers],
+      [
+        "--by <group>",
+        "geometry: of each layer (default), tensor, or none",
+        oneOf("layer", "tensor", "none"),
+      ],
+      ["--components <n>", "geometry: principal components (default 10)", whole(1)],
+      ["--k <n>", "curvature: leading eigenpairs (default 10)", whole(1)],
+      [
+        "--which <w>",
+        "curvature: LA largest (default), LM of largest magnitude",
+        oneOf("LA", "LM"),
+      ],
+      ["--spectra <n>", "curvature: at so many checkpoints, evenly (default: all)", whole(2)],
+      ["--tol <x>", "curvature: residual over the largest |value|", notNegative],
+      ["--max-products <n>", "curvature: give up after so many a checkpoint", whole(1)],
+      ["--learning-rate <x>", "of plain descent (default: that of a run of train)", positive],
+      ["--momentum <x>", "of heavy-ball descent (default 0)", notNegative],
+      [
+        "--weight-decay <x>",
+        "added to the gradient, times the parameters (default 0)",
+        notNegative,
+      ],
+      ["--batch-size <n>", "charges: samples a step", whole(1)],
+      ["--noise <n>", "curvature: gradient noise against it, from n random vectors", whole(2)],
+      ["--criterion <names>", "masks: by commas (default magnitude,movement)", names],
+      ["--keep <share>", "masks: of the weights (default 0.1)", positive],
+      [
+        "--scope <s>",
+        "masks: the share is of each tensor: layer (default); global",
+        oneOf("layer", "global"),
+      ],
+      ["--structure <s>", "masks: weights (default), outputs, inputs, or N:M as 2:4", text],
+      ["--threshold <x>", "masks: settled at this IoU with the last (default 0.9)", notNegative],
+      ["--run <name=folder...>", "predictions: other runs of the network beside this one", text],
+    ],
+    notes:
+      "Without data: geometry, charges and masks. --out keeps the eigenpairs of each checkpoint, and the\n" +
+      "same command computes only what is missing; it also gets tables (.csv) and figures (.svg).\n" +
+      "Exit code 4 when eigenpairs did not converge at a checkpoint.",
+    load: () => require("./trajectory") as typeof import("./trajectory"),
+  },
+  {
+    name: "align",
+    summary:
+      "the units of one network matched with another's; loss and eigenspaces before and after",
+    files: ["other", "the second network: .onnx, or its parameters: .safetensors, .npz"],
+    examples: [
+      "eigenscope align first.onnx second.onnx --data val.npz --out aligned",
+      "eigenscope align first.onnx second.safetensors --data val.npz --method activations --k 0",
+      "eigenscope align narrow.onnx wide.onnx --method fusion --scaling sum --data val.npz",
+    ],
+    groups: ["data", "loss", "model", "operator", "run", "out"],
+    options: [
+      [
+        "--method <m>",
+        "weights (default), activations, fusion (optimal transport; widths may differ)",
+        oneOf("weights", "activations", "fusion"),
+      ],
+      [
+        "--similarity <s>",
+        "activations: correlation (default), product",
+        oneOf("correlation", "product"),
+      ],
+      [
+        "--costs <c>",
+        "fusion: distances of weights (default), activations",
+        oneOf("weights", "activations"),
+      ],
+      [
+        "--regularisation <x>",
+        "fusion: Sinkhorn's, over the largest cost (default 0: exact)",
+        notNegative,
+      ],
+      [
+        "--scaling <s>",
+        "fusion: readers of merged units get the mean of weights (default), or the sum",
+        oneOf("mean", "sum"),
+      ],
+      ["--share <x>", "of the second in the fused network (default 0.5)", notNegative],
+      ["--points <n>", "steps between the networks (default 11)", whole(3)],
+      ["--layers", "also with one layer moved alone"],
+      ["--k <n>", "eigenvectors whose spaces are compared (default 10; 0: none)", whole(0)],
+      ["--test-data <file>", "barriers on other data as well", text],
+      ["--test-inputs <file...>", "the same in files of their own", text],
+      ["--test-targets <file>", "", text],
+    ],
+    notes:
+      "Without data the units are matched, and nothing more. --out gets aligned.onnx (the second\n" +
+      "network in the units of the first) and fused.onnx, permutations.json, interpolation.csv and a\n" +
+      "figure of the loss between the networks.",
+    load: () => require("./align") as typeof import("./align"),
   },
   {
     name: "verify",

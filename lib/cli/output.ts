@@ -40,7 +40,7 @@ export function printError(error: unknown, json: boolean): void {
 
 export type Cell = string | number;
 
-const NUMERIC = /^-?[\d,.]+(e[+-]?\d+)?( %)?$/;
+const NUMERIC = /^(-|-?[\d,.]+(e[+-]?\d+)?( %)?)$/;
 
 /** Columns aligned on the right where all cells are numbers, else on the left. */
 export function table(head: readonly string[], rows: readonly (readonly Cell[])[]): string[] {

@@ -43,7 +43,7 @@ export interface Measured {
   readonly standardError: number;
 }
 
-export interface Alignment {
+export interface OperatorAlignment {
   /** tr(A B). */
   readonly inner: Measured;
   /** ||A||_F^2 and ||B||_F^2. */
@@ -129,7 +129,7 @@ export async function operatorAlignment(
   A: LinearOperator,
   B: LinearOperator,
   options?: AlignmentOptions,
-): Promise<Alignment> {
+): Promise<OperatorAlignment> {
   for (const [name, operator] of Object.entries({ A, B }))
     if (!(operator instanceof LinearOperator))
       throw new OptionError(
