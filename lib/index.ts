@@ -380,6 +380,12 @@ export {
   type TraceOptions,
   trace,
 } from "./trace";
+export {
+  type InitialOptions,
+  type InitialRule,
+  initialParameters,
+  initialRules,
+} from "./training/initial";
 export type { Schedule } from "./training/schedules";
 export type { OptimizerOptions } from "./training/session";
 export {
