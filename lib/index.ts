@@ -367,6 +367,12 @@ export {
   symmetryBreaking,
   symmetryBreakingAlong,
 } from "./symmetry/breaking";
+export {
+  analysePermutations,
+  type FixedAxis,
+  type PermutationAnalysis,
+  permutationGroups,
+} from "./symmetry/permutations";
 export type { PermutationGroup, UnitPlace } from "./symmetry/types";
 export {
   type Diagonal,

@@ -18,6 +18,16 @@ export interface UnitPlace {
    * "out": what reads it. "both": the same axis does both, as in recurrent weights of one unit.
    */
   readonly side: "in" | "out" | "both";
+  /**
+   * Only there: along other axes, the unit has these positions alone. Absent: all of them. So for
+   * one direction of a bidirectional cell, or one of stacked experts.
+   */
+  readonly where?: readonly { readonly axis: number; readonly positions: readonly number[] }[];
+  /**
+   * The positions of each unit along `axis`, where start, outer and inner do not tell them; those
+   * are then of no meaning.
+   */
+  readonly positions?: readonly (readonly number[])[];
 }
 
 /** Units that can be exchanged: every permutation of them leaves the network's outputs unchanged. */
