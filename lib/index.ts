@@ -288,6 +288,13 @@ export {
   rankPrediction,
 } from "./rank/predict";
 export {
+  type Redundancy,
+  type RedundancyOptions,
+  type RedundancySource,
+  redundancy,
+} from "./rank/redundancy";
+export type { KernelSource, SourceKind } from "./rank/sources";
+export {
   type InverseOperatorOptions,
   inverse,
   type Solution,

@@ -259,10 +259,13 @@ export const COMMANDS: readonly CommandRow[] = [
   },
   {
     name: "rank",
-    summary: "the numerical rank, with the gap that it is read off",
+    summary: "the numerical rank, with the gap that it is read off; predictions; redundancy",
     examples: [
       "eigenscope rank model.onnx --data val.npz --loss mse --operator functional",
       'eigenscope rank model.onnx --data val.npz --params "fc2.*" --tol 1e-10',
+      "eigenscope rank model.onnx --data val.npz --loss mse --parts",
+      "eigenscope rank model.onnx --data val.npz --along checkpoints --out ranks",
+      "eigenscope rank model.onnx --data val.npz --redundancy --out kernel",
     ],
     groups: ["operator", "data", "loss", "model", "run", "out"],
     options: [
@@ -275,6 +278,14 @@ export const COMMANDS: readonly CommandRow[] = [
       ["--count", "estimate how many are above --tol (default 1e-4), from random products"],
       ["--probes <n>", "--count: random vectors (default 16)", whole(1)],
       ["--steps <n>", "--count: products a vector (default 64)", whole(1)],
+      ["--parts", "H, its Gauss-Newton part H_o and the rest H_f, with predicted ranks"],
+      ["--along <path...>", "--parts at checkpoints: folders, or files in order", text],
+      ["--models <file...>", "--parts of other networks beside this one, on the same data", text],
+      ["--no-generic", "--parts: predict by formulas alone, not at random parameters"],
+      [
+        "--redundancy",
+        "what the kernel of ggn (default) or hessian is made of: symmetries, units, data",
+      ],
     ],
     notes:
       "Needs all eigenvalues, and so P products and P^2 numbers of memory; choose some tensors by\n" +

@@ -5,11 +5,14 @@ import { type AnalysisArguments, analyse, type Findings } from "./analysis";
 import type { Globals } from "./arguments";
 import { count, print, short, table } from "./output";
 import { printPairs } from "./pairs";
+import { partsOf, type RankPartsArguments } from "./rank-parts";
+import { redundancyOf } from "./rank-redundancy";
 
-interface RankArguments extends AnalysisArguments {
-  tol?: number;
+interface RankArguments extends AnalysisArguments, RankPartsArguments {
   relativeTo?: number;
   count?: boolean;
+  parts?: boolean;
+  redundancy?: boolean;
   probes?: number;
   steps?: number;
 }
@@ -30,6 +33,19 @@ export async function run(file: string, args: RankArguments, globals: Globals): 
           ? "--relative-to: expected it without --count, which takes the largest |lambda|"
           : `--${name}: expected it with --count only`,
       );
+  const several = args.parts || args.along !== undefined || args.models !== undefined;
+  checkModes(args, several);
+  const given = { ...args, precision } as const;
+  if (several)
+    return analyse("rank", file, given, globals, (subject, call) =>
+      partsOf(subject, file, args, call),
+    );
+  if (args.redundancy) {
+    const { operator = "ggn" } = args;
+    return analyse("rank", file, { ...given, operator }, globals, (subject, call) =>
+      redundancyOf(subject, args, call),
+    );
+  }
   return analyse("rank", file, { ...args, precision }, globals, async ({ operator }, call) => {
     const { tol, relativeTo: scale, probes, steps, seed } = args;
     if (args.count)
@@ -64,6 +80,31 @@ export async function run(file: string, args: RankArguments, globals: Globals): 
       },
     };
   });
+}
+
+/** Refuses options that do not go together. */
+function checkModes(args: RankArguments, several: boolean): void {
+  const modes = [
+    several && (args.along ? "--along" : args.models ? "--models" : "--parts"),
+    args.redundancy && "--redundancy",
+    args.count && "--count",
+  ].filter((mode) => typeof mode === "string");
+  if (modes.length > 1)
+    throw new OptionError(`${modes[0]}: expected it without ${modes[1]}, got both`);
+  if (args.along && args.models)
+    throw new OptionError("--along: expected it without --models, got both");
+  if (several && args.operator !== undefined)
+    throw new OptionError(
+      `${modes[0]}: expected no --operator, as H, H_o and H_f are measured, got ${args.operator}`,
+    );
+  if (args.redundancy && args.operator && !["ggn", "hessian"].includes(args.operator))
+    throw new OptionError(
+      `--redundancy: expected --operator ggn (default) or hessian, got ${args.operator}`,
+    );
+  if (modes.length > 0 && args.relativeTo !== undefined && !args.count)
+    throw new OptionError(`--relative-to: expected it without ${modes[0]}`);
+  if (args.generic === false && !several)
+    throw new OptionError("--no-generic: expected it with --parts, --along or --models only");
 }
 
 function counted(found: CountedRank): Findings {

@@ -114,3 +114,23 @@ export async function linearCnn({ d, k, K, m }: CnnCase): Promise<{ model: Model
   });
   return { model, data };
 }
+
+/** What the linear gauge moves: W_l -> M W_l, W_(l+1) -> W_(l+1) M^-1, for biases b_l -> M b_l. */
+export function gaugeVectors(model: Model, layer: number): Float64Array {
+  const find = (name: string) => model.parameters[model.parameterIndex(name)]!;
+  const [first, second] = [find(`fc${layer}.weight`), find(`fc${layer + 1}.weight`)];
+  const bias = model.parameterIndex(`fc${layer}.bias`);
+  const [W, V] = [first.values(), second.values()];
+  const [width, inputs] = first.shape as [number, number];
+  const [outputs] = second.shape as [number, number];
+  const P = model.parameterCount;
+  const vectors = new Float64Array(width * width * P);
+  for (let i = 0; i < width; i++)
+    for (let j = 0; j < width; j++) {
+      const row = vectors.subarray((i * width + j) * P, (i * width + j + 1) * P);
+      for (let k = 0; k < inputs; k++) row[first.offset + i * inputs + k] = W[j * inputs + k]!;
+      for (let o = 0; o < outputs; o++) row[second.offset + o * width + j] = -V[o * width + i]!;
+      if (bias >= 0) row[model.parameters[bias]!.offset + i] = model.parameters[bias]!.values()[j]!;
+    }
+  return vectors;
+}
