@@ -8,6 +8,7 @@ import type { Loss, LossName } from "../model/loss";
 import type { Model } from "../model/model";
 import { checkSubject, ggn, hessian, type RunOptions } from "../operators";
 import { type Check, check, checkOptions } from "../options";
+import { permutationGroups } from "../symmetry/permutations";
 import type { PermutationGroup } from "../symmetry/types";
 import { linearRanks } from "./formulas";
 import { type NumericalRank, numericalRank } from "./numerical";
@@ -30,7 +31,7 @@ export interface RedundancyOptions extends CallOptions, Pick<RunOptions, "thread
   tol?: number | undefined;
   /** Sources of the caller's own, counted before all others, such as generators of symmetries. */
   sources?: readonly KernelSource[] | undefined;
-  /** Permutation groups, for dead and duplicate units. Default: units of single layers. */
+  /** Of units that may be dead or alike. Default: `permutationGroups` of the model. */
   groups?: readonly PermutationGroup[] | undefined;
 }
 
@@ -118,7 +119,7 @@ export async function redundancy(
 ): Promise<Redundancy> {
   const checked = checkOptions("redundancy", options, OPTIONS);
   checkSubject("redundancy", model, data);
-  const { operator: kind = "ggn", loss, tol, sources = [], groups = [] } = checked;
+  const { operator: kind = "ggn", loss, tol, sources = [] } = checked;
   const { signal, onProgress, threads, maxMemory } = checked;
   const begin = performance.now();
   const P = model.parameterCount;
@@ -137,6 +138,8 @@ export async function redundancy(
   const notes: string[] = [];
   const all: KernelSource[] = [...sources];
   const call = { loss, threads, signal };
+  const groups =
+    checked.groups ?? (await attempt(notes, "units", async () => permutationGroups(model, data)));
   all.push(...(await attempt(notes, "dead units", () => deadUnits(model, data, groups, call))));
   all.push(...duplicateUnits(model, groups));
   const layers = await attempt(notes, "inputs and outputs of layers", async () => [

@@ -166,20 +166,26 @@ export function coordinatesOf(
 
 function placeIndices(
   { shape, offset }: { readonly shape: readonly number[]; readonly offset: number },
-  { axis, start, outer, inner }: UnitPlace,
+  { axis, start, outer, inner, positions, where = [] }: UnitPlace,
   size: number,
   unit: number,
 ): number[] {
-  const before = shape.slice(0, axis).reduce((a, b) => a * b, 1);
-  const after = shape.slice(axis + 1).reduce((a, b) => a * b, 1);
-  const length = shape[axis] ?? 1;
-  const indices: number[] = [];
-  for (let i = 0; i < before; i++)
-    for (let o = 0; o < outer; o++)
-      for (let j = 0; j < inner; j++)
-        for (let k = 0; k < after; k++)
-          indices.push(offset + (i * length + start + (o * size + unit) * inner + j) * after + k);
-  return indices;
+  const along =
+    positions?.[unit] ??
+    Array.from(
+      { length: outer * inner },
+      (_, i) => start + (Math.floor(i / inner) * size + unit) * inner + (i % inner),
+    );
+  let indices = [0];
+  for (const [at, length] of shape.entries()) {
+    const chosen =
+      at === axis
+        ? along
+        : (where.find((each) => each.axis === at)?.positions ??
+          Array.from({ length }, (_, i) => i));
+    indices = indices.flatMap((index) => chosen.map((position) => index * length + position));
+  }
+  return indices.map((index) => offset + index);
 }
 
 function listed(units: readonly number[]): string {
