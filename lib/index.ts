@@ -145,6 +145,23 @@ export {
   traceFunction,
 } from "./functions";
 export {
+  type DoubleDescent,
+  type DoubleDescentOptions,
+  doubleDescent,
+  type LeastSquaresOptions,
+  type NetworkSweepOptions,
+  type RandomFeatureOptions,
+  type Repeated,
+  type SweepMeasure,
+  type SweepPoint,
+} from "./generalization/double-descent";
+export {
+  type Generalization,
+  type GeneralizationOptions,
+  generalization,
+  type SetQuantities,
+} from "./generalization/generalization";
+export {
   type Influence,
   type InfluenceOptions,
   influence,
@@ -161,6 +178,13 @@ export {
   pacBayesBound,
 } from "./generalization/kl";
 export {
+  monteCarloBound,
+  type PacBayesCandidate,
+  type PacBayesOptions,
+  type PacBayesResult,
+  pacBayes,
+} from "./generalization/pac-bayes";
+export {
   type CurvatureName,
   type CurvatureQuantities,
   curvatureQuantities,
@@ -176,6 +200,7 @@ export {
   type SharpnessOptions,
   sharpness,
 } from "./generalization/sharpness";
+export { type ShiftOptions, shiftedData } from "./generalization/shift";
 export type { GroupBy } from "./groups";
 export {
   type Gram,
@@ -463,6 +488,14 @@ export {
   predictionsOf,
   uniformPredictions,
 } from "./trajectory/predictions";
+export {
+  type CompareRunsOptions,
+  compareRuns,
+  type RunAssociation,
+  type RunComparison,
+  type RunRow,
+  type StudyRun,
+} from "./trajectory/runs";
 export {
   type CheckpointSource,
   Trajectory,

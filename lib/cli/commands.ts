@@ -565,6 +565,90 @@ export const COMMANDS: readonly CommandRow[] = [
     load: () => require("./align") as typeof import("./align"),
   },
   {
+    name: "generalization",
+    summary: "what curvature says of generalisation: TIC, leave-one-out, sharpness, PAC-Bayes",
+    examples: [
+      "eigenscope generalization model.onnx --data train.npz --test-data test.npz --shifted noise:0.3",
+      "eigenscope generalization model.onnx --data few.npz --parts leave-one-out --damping 1e-3",
+      "eigenscope generalization model.onnx --data train.npz --parts pac-bayes --initial init.onnx",
+    ],
+    groups: ["operator", "data", "loss", "model", "run", "out"],
+    options: [
+      [
+        "--parts <names>",
+        "spectrum, sharpness, leave-one-out, pac-bayes (default spectrum,sharpness; pac-bayes with --initial)",
+        names,
+      ],
+      ["--test-data <file>", "data held out, to stand beside", text],
+      ["--test-inputs <file...>", "the same in files of their own", text],
+      ["--test-targets <file>", "", text],
+      [
+        "--shifted <s...>",
+        "other data: a file, or noise:SIGMA, rotate:DEGREES of the data held out (or given)",
+        text,
+      ],
+      ["--initial <file>", "the parameters that training began with, mean of the prior", text],
+      ["--damping <z>", "of inverses (default 1e-3 of the largest; leave-one-out: 0)", positive],
+      ["--exact", "spectrum: from all eigenvalues (default up to order 3,000)"],
+      ["--estimate", "spectrum: from random products, with errors (default above)"],
+      ["--probes <n>", "--estimate: random vectors (default 16)", whole(1)],
+      ["--steps <n>", "--estimate: products a vector (default 64)", whole(1)],
+      ["--gradients <n>", "--estimate: gradients of each data set (default 32)", whole(1)],
+      ["--rho <x>", "sharpness: radius of the ball (default 0.05)", notNegative],
+      ["--adaptive-rho <x>", "sharpness: radius of the scaled ball (default 0.5)", notNegative],
+      [
+        "--shape <s>",
+        "pac-bayes: variances by ggn (default), fisher-empirical, isotropic",
+        oneOf("ggn", "fisher-empirical", "isotropic"),
+      ],
+      ["--delta <p>", "pac-bayes: chance that the bound fails (default 0.025)", positive],
+      ["--delta-monte-carlo <p>", "pac-bayes: that its estimate fails (default 0.01)", positive],
+      ["--draws <n>", "pac-bayes: networks drawn (default 2000)", whole(1)],
+    ],
+    notes:
+      "--operator (here ggn by default) is the matrix A of inverses and sharpness. --data has to be\n" +
+      "all data that the network was trained on for pac-bayes, and --initial must not depend on it.\n" +
+      "--out gets tables (.csv), leverages and losses (.npy) and figures.",
+    load: () => require("./generalization") as typeof import("./generalization"),
+  },
+  {
+    name: "double-descent",
+    summary: "models of growing size: test loss, smallest eigenvalue and tr(H^+)/n",
+    subject: ["problem", "least-squares, random-features, or networks"],
+    examples: [
+      "eigenscope double-descent least-squares --parameters 50 --sizes 25,40,50,60,100,200",
+      "eigenscope double-descent random-features --inputs images --targets labels --scale 1/255 \\\n" +
+        "    --samples 500 --test-inputs images2 --test-targets labels2 --sizes 50,500,5000 --label-noise 0.2",
+    ],
+    groups: ["data", "run", "out"],
+    options: [
+      ["--sizes <list>", "hidden units by commas; least-squares: samples", numbers],
+      ["--repeats <n>", "runs a size (default 3; least-squares: 50)", whole(1)],
+      ["--test-data <file>", "data held out", text],
+      ["--test-inputs <file...>", "the same in files of their own", text],
+      ["--test-targets <file>", "", text],
+      ["--test-samples <n>", "only the first n of them", whole(1)],
+      [
+        "--label-noise <share>",
+        "of the training labels that are made wrong (default 0)",
+        notNegative,
+      ],
+      ["--pool <n>", "images become means over squares of n pixels a side (default 1)", whole(1)],
+      ["--parameters <n>", "least-squares: p (default 50)", whole(1)],
+      ["--noise <x>", "least-squares: of the targets (default 0.5)", notNegative],
+      ["--weight-norm <x>", "least-squares: of the true weights (default 1)", notNegative],
+      ["--epochs <n>", "networks (default 2000)", whole(1)],
+      ["--learning-rate <x>", "networks (default 0.1)", positive],
+      ["--momentum <x>", "networks (default 0.9)", notNegative],
+      ["--batch-size <n>", "networks (default 64)", whole(1)],
+      ["--json", "one JSON document on standard output, and nothing else"],
+    ],
+    notes:
+      "With --out each run is kept as it is computed, and the same command computes only what is\n" +
+      "missing; points.csv and figures are written there.",
+    load: () => require("./double-descent") as typeof import("./double-descent"),
+  },
+  {
     name: "verify",
     summary: "the forward pass against onnxruntime, derivatives against differences, identities",
     examples: ["eigenscope verify model.onnx --data val.npz --loss cross-entropy"],

@@ -13,6 +13,8 @@ import { printError } from "./output";
 export interface CommandRow {
   name: string;
   summary: string;
+  /** What the command is given first, where that is not a network: its name, and what it is. */
+  subject?: readonly [name: string, text: string];
   /** Whole command lines, shown by --help. */
   examples: readonly string[];
   groups: readonly OptionGroup[];
@@ -26,6 +28,11 @@ export interface CommandRow {
 
 function version(): string {
   return JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")).version;
+}
+
+/** What comes first on the command line. */
+function subjectOf({ subject = ["model", "a network exported to ONNX"] }: CommandRow) {
+  return [`<${subject[0]}>`, subject[1]] as const;
 }
 
 function program(finish: (code: number) => void, globals: Globals): Command {
@@ -66,7 +73,7 @@ function program(finish: (code: number) => void, globals: Globals): Command {
     const command = top
       .command(row.name)
       .description(row.summary)
-      .argument("<model>", "a network exported to ONNX")
+      .argument(...subjectOf(row))
       .exitOverride()
       .configureOutput({ outputError: () => {} })
       .addHelpText(
