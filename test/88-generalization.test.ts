@@ -13,8 +13,10 @@ import {
   type Model,
   parameterVector,
   perSampleGradients,
+  selectSamples,
   sharpness,
 } from "../lib";
+import { readArray } from "../lib/generalization/outputs";
 import { openCase, rejection, relative, tinyProblem } from "./50-helpers";
 import { dataOf, dense, netModel, randomTheta } from "./support/networks";
 import { dot, eigenvalues, type Matrix, normals, rowsOf, times } from "./support/numbers";
@@ -211,9 +213,7 @@ describe("leave-one-out", () => {
 });
 
 async function rowOf(data: DataSet, n: number) {
-  const { selectSamples } = await import("../lib");
   using one = await selectSamples(data, [n]);
-  const { readArray } = await import("../lib/generalization/outputs");
   return {
     x: await readArray(one, "x", "test", {}),
     y: Int32Array.from(await readArray(one, "y", "test", {})),
@@ -356,7 +356,6 @@ describe("quantities of the spectrum", () => {
 });
 
 async function loadFew(data: DataSet, samples: number): Promise<DataSet> {
-  const { selectSamples } = await import("../lib");
   return selectSamples(
     data,
     Array.from({ length: Math.min(samples, data.samples) }, (_, i) => i),

@@ -603,7 +603,7 @@ export const COMMANDS: readonly CommandRow[] = [
       ],
       ["--delta <p>", "pac-bayes: chance that the bound fails (default 0.025)", positive],
       ["--delta-monte-carlo <p>", "pac-bayes: that its estimate fails (default 0.01)", positive],
-      ["--draws <n>", "pac-bayes: networks drawn (default 2000)", whole(1)],
+      ["--networks <n>", "pac-bayes: networks drawn (default 2000)", whole(1)],
     ],
     notes:
       "--operator (here ggn by default) is the matrix A of inverses and sharpness. --data has to be\n" +

@@ -44,7 +44,7 @@ interface GeneralizationArguments extends AnalysisArguments {
   shape?: "ggn" | "fisher-empirical" | "isotropic";
   delta?: number;
   deltaMonteCarlo?: number;
-  draws?: number;
+  networks?: number;
 }
 
 export async function run(
@@ -385,7 +385,7 @@ function leverageFigure({ leverage, newton, curvature }: LeaveOneOut): Figure {
 async function ofPacBayes({ model, data }: Subject, asked: Asked): Promise<Findings> {
   const { args, sets, call } = asked;
   const initial = await loadCheckpoint(model, args.initial!, { signal: call.signal });
-  const { shape, delta, deltaMonteCarlo, draws, seed } = args;
+  const { shape, delta, deltaMonteCarlo, networks: draws, seed } = args;
   const found = await pacBayes(model, data, {
     ...runOptions(args),
     ...{ initial, shape, delta, deltaMonteCarlo, draws, seed, test: sets },
