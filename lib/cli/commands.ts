@@ -601,8 +601,12 @@ export const COMMANDS: readonly CommandRow[] = [
         "pac-bayes: variances by ggn (default), fisher-empirical, isotropic",
         oneOf("ggn", "fisher-empirical", "isotropic"),
       ],
-      ["--delta <p>", "pac-bayes: chance that the bound fails (default 0.025)", positive],
-      ["--delta-monte-carlo <p>", "pac-bayes: that its estimate fails (default 0.01)", positive],
+      ["--failure <p>", "pac-bayes: chance that the bound fails (default 0.025)", positive],
+      [
+        "--failure-estimate <p>",
+        "pac-bayes: that its estimate of the risk fails (default 0.01)",
+        positive,
+      ],
       ["--networks <n>", "pac-bayes: networks drawn (default 2000)", whole(1)],
     ],
     notes:

@@ -42,8 +42,8 @@ interface GeneralizationArguments extends AnalysisArguments {
   rho?: number;
   adaptiveRho?: number;
   shape?: "ggn" | "fisher-empirical" | "isotropic";
-  delta?: number;
-  deltaMonteCarlo?: number;
+  failure?: number;
+  failureEstimate?: number;
   networks?: number;
 }
 
@@ -385,7 +385,7 @@ function leverageFigure({ leverage, newton, curvature }: LeaveOneOut): Figure {
 async function ofPacBayes({ model, data }: Subject, asked: Asked): Promise<Findings> {
   const { args, sets, call } = asked;
   const initial = await loadCheckpoint(model, args.initial!, { signal: call.signal });
-  const { shape, delta, deltaMonteCarlo, networks: draws, seed } = args;
+  const { shape, failure: delta, failureEstimate: deltaMonteCarlo, networks: draws, seed } = args;
   const found = await pacBayes(model, data, {
     ...runOptions(args),
     ...{ initial, shape, delta, deltaMonteCarlo, draws, seed, test: sets },
