@@ -29,16 +29,16 @@ async function measuresOf(widths: number[], theta: ArrayLike<number>, options?: 
 }
 
 /** A group whose units are rows of the first weight alone, as the oracle has them. */
-const rowsOnly = (size: number, inner: number): PermutationGroup => ({
+const rowsOnly = (size: number): PermutationGroup => ({
   name: "w0",
   size,
-  places: [{ tensor: "w0", parameter: true, axis: 0, start: 0, outer: 1, inner, side: "in" }],
+  places: [{ tensor: "w0", parameter: true, axis: 0, start: 0, outer: 1, inner: 1, side: "in" }],
 });
 
 async function ofRows(rows: number[][], options?: BreakingOptions) {
   const [size, inner] = [rows.length, rows[0]!.length];
   const theta = [...rows.flat(), ...new Array(size).fill(1)];
-  const groups = [rowsOnly(size, inner)];
+  const groups = [rowsOnly(size)];
   const [found] = await measuresOf([inner, size, 1], theta, { groups, ...options });
   return found!;
 }
@@ -138,10 +138,13 @@ describe("what does not change a network", () => {
   const widths = [3, 4, 5, 2];
   const groups = denseGroups(widths);
   const offsets: Record<string, number> = {};
+  const shapes: Record<string, number[]> = {};
   {
     let at = 0;
     for (const [l, out] of widths.slice(1).entries()) {
       offsets[`w${l}`] = at;
+      shapes[`w${l}`] = [out, widths[l]!];
+      shapes[`b${l}`] = [out];
       offsets[`b${l}`] = at + out * widths[l]!;
       at += out * (widths[l]! + 1);
     }
@@ -156,7 +159,9 @@ describe("what does not change a network", () => {
       const moved = now.slice();
       for (const place of places)
         order.forEach((from, to) => {
-          const [a, b] = [from, to].map((unit) => placePositions(place, size, unit));
+          const [a, b] = [from, to].map((unit) =>
+            placePositions(place, shapes[place.tensor]!, size, unit),
+          );
           const offset = offsets[place.tensor]!;
           a!.forEach((position, i) => {
             moved[offset + b![i]!] = now[offset + position]!;
@@ -173,7 +178,7 @@ describe("what does not change a network", () => {
       for (let unit = 0; unit < size; unit++) {
         const factor = Math.exp(4 * next() - 2);
         for (const place of places)
-          for (const position of placePositions(place, size, unit))
+          for (const position of placePositions(place, shapes[place.tensor]!, size, unit))
             moved[offsets[place.tensor]! + position]! *= place.side === "in" ? factor : 1 / factor;
       }
     return moved;
@@ -343,9 +348,10 @@ test("wrong uses", async () => {
   const name = (error: Error) => error.message;
   const groups = denseGroups([3, 4, 2], { name: (kind, layer) => `${kind}${layer + 1}` });
   const [group] = groups;
-  const far = { ...group!, places: [{ ...group!.places[0]!, start: 9 }] };
+  const far = { ...group!, places: [{ ...group!.places[0]!, start: 3 }] };
   expect(name(await rejection(symmetryBreaking(model, { groups: [far] })))).toBe(
-    "symmetryBreaking: groups: w1: expected 4 units within w1 of 12 numbers, got 1 x 4 x 3 from 9",
+    "symmetryBreaking: groups: w1: expected unit 1 of 4 within axis 0 of w1, of shape (4, 3), got " +
+      "positions 4",
   );
   expect(name(await rejection(symmetryBreaking(model, { groups: [{}] as never })))).toContain(
     "expected permutation groups { name, size, places }, got an object",

@@ -5,6 +5,7 @@
  */
 import { gini } from "../anisotropy/measures";
 import { CALL_OPTIONS, type CallOptions } from "../call";
+import type { DataSet } from "../data/data";
 import { matrixProduct } from "../dense";
 import { AbortError, OptionError } from "../errors";
 import { type Checkpoint, parametersOf, parameterVector } from "../landscape/directions";
@@ -12,6 +13,8 @@ import { Mask } from "../masks/mask";
 import { Model } from "../model/model";
 import { type Check, check, checkOptions, describe, typeName } from "../options";
 import { Random } from "../random";
+import { initialParameters } from "../training/initial";
+import { permutationGroups } from "./permutations";
 import type { PermutationGroup } from "./types";
 import { balanced, UnitGroup } from "./units";
 
@@ -84,8 +87,10 @@ export interface SymmetryBreaking {
 }
 
 export interface BreakingOptions extends CallOptions {
-  /** Whose units. Default: those found in the graph. */
+  /** Whose units. Default: those that `permutationGroups` finds in the graph. */
   groups?: readonly PermutationGroup[] | undefined;
+  /** Needed to find them where the file leaves lengths other than the number of samples free. */
+  data?: DataSet | undefined;
   /** The weights that training began with, for differences from them. */
   initial?: Checkpoint | undefined;
   /** The diagonal of a Fisher or Gauss-Newton matrix (`exactDiagonal`), for the units' mass. */
@@ -96,16 +101,14 @@ export interface BreakingOptions extends CallOptions {
   draws?: number | undefined;
   /** Of them. Default 0. */
   seed?: number | bigint | undefined;
-  /**
-   * Initial weights as training would draw them, by number. Without it, and `draws` above 0, the
-   * null model "reinitialised" is left out.
-   */
+  /** Initial weights as training would draw them, by number. Default: `initialParameters`. */
   reinitialise?: ((draw: number) => Float64Array) | undefined;
 }
 
 const OPTIONS: { [K in keyof Required<BreakingOptions>]: Check } = {
   ...CALL_OPTIONS,
   groups: { expected: "an array of permutation groups", fits: Array.isArray },
+  data: check.anything,
   initial: check.anything, // parametersOf does it
   diagonal: {
     expected: "a Float64Array",
@@ -121,11 +124,13 @@ const OPTIONS: { [K in keyof Required<BreakingOptions>]: Check } = {
 };
 
 /** What courses over checkpoints take. */
-export type BreakingAlongOptions = Pick<BreakingOptions, "groups" | "initial"> & CallOptions;
+export type BreakingAlongOptions = Pick<BreakingOptions, "groups" | "data" | "initial"> &
+  CallOptions;
 
 const ALONG_OPTIONS: { [K in keyof Required<BreakingAlongOptions>]: Check } = {
   ...CALL_OPTIONS,
   groups: OPTIONS.groups,
+  data: OPTIONS.data,
   initial: OPTIONS.initial,
 };
 
@@ -329,8 +334,12 @@ function requireModel(where: string, model: unknown): void {
     throw new OptionError(`${where}: expected a model of loadModel, got ${describe(model)}`);
 }
 
-function layersOf(where: string, model: Model, groups: BreakingOptions["groups"]): Layers {
-  const found = groups ?? [];
+function layersOf(
+  where: string,
+  model: Model,
+  { groups, data }: Pick<BreakingOptions, "groups" | "data">,
+): Layers {
+  const found = groups ?? permutationGroups(model, data);
   return new Layers(
     found
       .map((group) => new UnitGroup(where, group, model.parameters))
@@ -370,8 +379,12 @@ export async function symmetryBreaking(
   const begin = performance.now();
   requireModel(where, model);
   const checked = checkOptions(where, options, OPTIONS);
-  const { initial, masks = [], draws = 20, seed = 0, reinitialise, signal, onProgress } = checked;
-  const layers = layersOf(where, model, checked.groups);
+  const { initial, masks = [], draws = 20, seed = 0, signal, onProgress } = checked;
+  const {
+    reinitialise = (draw) =>
+      initialParameters(model, { seed: BigInt.asUintN(64, BigInt(seed) + BigInt(draw)) }),
+  } = checked;
+  const layers = layersOf(where, model, checked);
   const theta = parameterVector(model);
   const first =
     initial === undefined ? undefined : parametersOf(`${where}: initial`, model, initial);
@@ -392,16 +405,15 @@ export async function symmetryBreaking(
       const drawn = permuted(theta, diagonal, model.parameters, random);
       return layers.measure(drawn.theta, { start, diagonal: drawn.along });
     },
-    reinitialise &&
-      (async (draw: number) => {
-        const drawn = parametersOf(`${where}: reinitialise`, model, reinitialise(draw));
-        return layers.measure(drawn, { start, diagonal: undefined });
-      }),
+    async (draw: number) => {
+      const drawn = parametersOf(`${where}: reinitialise`, model, reinitialise(draw));
+      return layers.measure(drawn, { start, diagonal: undefined });
+    },
   ];
   const nulls: (BreakingValues[][] | undefined)[] = [];
   for (const [i, make] of makers.entries()) {
     const found: BreakingValues[][] = [];
-    for (let draw = 0; make && draw < draws; draw++) {
+    for (let draw = 0; draw < draws; draw++) {
       if (signal?.aborted) throw new AbortError(undefined, { cause: signal.reason });
       found.push(await make(draw));
       const fraction = (i + (draw + 1) / draws) / makers.length;
@@ -460,12 +472,13 @@ export async function symmetryBreakingAlong(
   const where = "symmetryBreakingAlong";
   const begin = performance.now();
   requireModel(where, model);
-  const { groups, initial, signal, onProgress } = checkOptions(where, options, ALONG_OPTIONS);
+  const checked = checkOptions(where, options, ALONG_OPTIONS);
+  const { initial, signal, onProgress } = checked;
   if (!Array.isArray(checkpoints) || checkpoints.length === 0)
     throw new OptionError(
       `${where}: expected an array of checkpoints, got ${describe(checkpoints)}`,
     );
-  const layers = layersOf(where, model, groups);
+  const layers = layersOf(where, model, checked);
   const start = layers.startOf(
     parametersOf(`${where}: initial`, model, initial ?? checkpoints[0]!),
   );

@@ -4,15 +4,58 @@ import type { ShapedTensor } from "../model/units";
 import { describe } from "../options";
 import type { PermutationGroup, UnitPlace } from "./types";
 
-/** A place of a group in the parameter vector. */
+/** A place of a group in the parameter vector: `each` positions a unit, unit after unit. */
 interface Place {
-  /** Of unit 0. */
-  readonly at: number;
-  readonly outer: number;
-  readonly inner: number;
+  readonly positions: Int32Array;
+  readonly each: number;
   readonly side: UnitPlace["side"];
   /** Of a tensor of rank 2 or more: a weight, and no bias or scale. */
   readonly weight: boolean;
+}
+
+/** Positions of a unit along the axis of a place. */
+function alongAxis({ start, outer, inner, positions }: UnitPlace, size: number, unit: number) {
+  return (
+    positions?.[unit] ??
+    Array.from(
+      { length: outer * inner },
+      (_, i) => start + (Math.floor(i / inner) * size + unit) * inner + (i % inner),
+    )
+  );
+}
+
+/** Flat positions of the entries of a tensor that have these along each axis. */
+function flat(shape: readonly number[], along: readonly (readonly number[])[]): number[] {
+  let found = [0];
+  shape.forEach((length, axis) => {
+    found = found.flatMap((before) => along[axis]!.map((at) => before * length + at));
+  });
+  return found;
+}
+
+/**
+ * @throws OptionError where the place lies outside of its tensor, or units differ in size
+ */
+function placeOf(where: string, place: UnitPlace, size: number, tensor: ShapedTensor): Place {
+  const { shape, offset } = tensor;
+  const all = shape.map((length) => Array.from({ length }, (_, i) => i));
+  for (const { axis, positions } of place.where ?? []) all[axis] = [...positions];
+  const positions: number[] = [];
+  for (let unit = 0; unit < size; unit++) {
+    const along = alongAxis(place, size, unit);
+    if (!along.every((at) => at >= 0 && at < (shape[place.axis] ?? 0)))
+      throw new OptionError(
+        `${where}: expected unit ${unit} of ${size} within axis ${place.axis} of ${tensor.name}, ` +
+          `of shape (${shape.join(", ")}), got positions ${along.join(", ")}`,
+      );
+    all[place.axis] = [...along];
+    for (const at of flat(shape, all)) positions.push(offset + at);
+  }
+  const each = positions.length / size;
+  return {
+    ...{ positions: Int32Array.from(positions), each },
+    ...{ side: place.side, weight: shape.length >= 2 },
+  };
 }
 
 /** A group of a model: where the numbers of its units are. */
@@ -37,21 +80,16 @@ export class UnitGroup {
     this.size = size;
     const tensors = new Map(parameters.map((tensor) => [tensor.name, tensor]));
     const weights = new Set<string>();
-    this.#places = group.places.flatMap(({ tensor: of, start, outer, inner, side, parameter }) => {
-      const tensor = tensors.get(of);
+    this.#places = group.places.flatMap((given) => {
+      const tensor = tensors.get(given.tensor);
       // Buffers, and tensors that were left out, are constants.
-      if (!parameter || !tensor) return [];
-      if (start < 0 || start + outer * size * inner > tensor.size)
-        throw new OptionError(
-          `${where}: groups: ${name}: expected ${size} units within ${of} of ${tensor.size} ` +
-            `numbers, got ${outer} x ${size} x ${inner} from ${start}`,
-        );
-      const weight = tensor.shape.length >= 2;
-      if (weight && side !== "out") weights.add(of);
-      return [{ at: tensor.offset + start, outer, inner, side, weight }];
+      if (!given.parameter || !tensor) return [];
+      const place = placeOf(`${where}: groups: ${name}`, given, size, tensor);
+      if (place.weight && place.side !== "out") weights.add(tensor.name);
+      return [place];
     });
     this.tensors = [...weights];
-    this.length = this.#places.reduce((sum, { outer, inner }) => sum + outer * inner, 0);
+    this.length = this.#places.reduce((sum, { each }) => sum + each, 0);
   }
 
   /** Whether units have numbers on both sides, which a rescaling moves between. */
@@ -64,13 +102,11 @@ export class UnitGroup {
   vectors(theta: Float64Array): Float64Array {
     const rows = new Float64Array(this.size * this.length);
     let begin = 0;
-    for (const { at, outer, inner } of this.#places) {
+    for (const { positions, each } of this.#places) {
       for (let unit = 0; unit < this.size; unit++)
-        for (let o = 0; o < outer; o++) {
-          const from = at + (o * this.size + unit) * inner;
-          rows.set(theta.subarray(from, from + inner), unit * this.length + begin + o * inner);
-        }
-      begin += outer * inner;
+        for (let i = 0; i < each; i++)
+          rows[unit * this.length + begin + i] = theta[positions[unit * each + i]!]!;
+      begin += each;
     }
     return rows;
   }
@@ -86,10 +122,8 @@ export class UnitGroup {
     let sum = 0;
     for (const place of this.#places) {
       if (side !== undefined && place.side !== side) continue;
-      for (let o = 0; o < place.outer; o++) {
-        const from = place.at + (o * this.size + unit) * place.inner;
-        for (let j = 0; j < place.inner; j++) sum += f(theta[from + j]!);
-      }
+      const { positions, each } = place;
+      for (let i = unit * each; i < (unit + 1) * each; i++) sum += f(theta[positions[i]!]!);
     }
     return sum;
   }
@@ -97,24 +131,22 @@ export class UnitGroup {
   #scale(theta: Float64Array, unit: number, factor: number, side?: Place["side"]): void {
     for (const place of this.#places) {
       if (side !== undefined && place.side !== side) continue;
-      for (let o = 0; o < place.outer; o++) {
-        const from = place.at + (o * this.size + unit) * place.inner;
-        for (let j = 0; j < place.inner; j++) theta[from + j]! *= factor;
-      }
+      const { positions, each } = place;
+      for (let i = unit * each; i < (unit + 1) * each; i++) theta[positions[i]!]! *= factor;
     }
   }
 
   /** Positions of the weights into the units, ascending, of `count` parameters. */
   weightPositions(count: number): Float64Array {
     const marked = new Uint8Array(count);
-    for (const { at, outer, inner, side, weight } of this.#places)
-      if (weight && side !== "out") marked.fill(1, at, at + outer * this.size * inner);
-    const positions = new Float64Array(marked.reduce((n, bit) => n + bit, 0));
+    for (const { positions, side, weight } of this.#places)
+      if (weight && side !== "out") for (const at of positions) marked[at] = 1;
+    const found = new Float64Array(marked.reduce((n, bit) => n + bit, 0));
     let next = 0;
     marked.forEach((bit, i) => {
-      if (bit) positions[next++] = i;
+      if (bit) found[next++] = i;
     });
-    return positions;
+    return found;
   }
 
   /**

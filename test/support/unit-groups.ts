@@ -8,32 +8,32 @@ export function denseGroups(
 ): PermutationGroup[] {
   return widths.slice(1, -1).map((size, l): PermutationGroup => {
     const place = { parameter: true, start: 0 };
-    const rows = { outer: 1, inner: widths[l]! };
+    const all = { outer: 1, inner: 1 };
     return {
       name: name("w", l),
       size,
       places: [
-        { ...place, tensor: name("w", l), axis: 0, ...rows, side: "in" },
-        ...(bias
-          ? [{ ...place, tensor: name("b", l), axis: 0, outer: 1, inner: 1, side: "in" as const }]
-          : []),
+        { ...place, tensor: name("w", l), axis: 0, ...all, side: "in" },
+        ...(bias ? [{ ...place, tensor: name("b", l), axis: 0, ...all, side: "in" as const }] : []),
         {
-          ...{ ...place, tensor: name("w", l + 1), axis: 1, side: "out" },
-          ...{ outer: widths[l + 2]!, inner: 1 },
+          ...{ ...place, tensor: name("w", l + 1), axis: 1, ...all, side: "out" },
         },
       ],
     };
   });
 }
 
-/** Positions of unit u at a place, from the start of the tensor. */
+/** Positions of unit u at a place, from the start of a tensor of this shape. */
 export function placePositions(
-  { start, outer, inner }: PermutationGroup["places"][number],
+  { axis, start, outer, inner }: PermutationGroup["places"][number],
+  shape: readonly number[],
   size: number,
   unit: number,
 ): number[] {
-  return Array.from({ length: outer * inner }, (_, i) => {
-    const [o, j] = [Math.floor(i / inner), i % inner];
-    return start + (o * size + unit) * inner + j;
+  const stride = shape.slice(axis + 1).reduce((a, b) => a * b, 1);
+  const count = shape.reduce((a, b) => a * b, 1);
+  return Array.from({ length: count }, (_, i) => i).filter((i) => {
+    const at = (Math.floor(i / stride) % shape[axis]!) - start;
+    return at >= 0 && at < outer * size * inner && Math.floor(at / inner) % size === unit;
   });
 }
