@@ -236,7 +236,8 @@ export function trainingWarnings(model: Model): string[] {
   return warnings;
 }
 
-function hashOf(values: ArrayBufferView): string {
+/** @internal */
+export function hashOf(values: ArrayBufferView): string {
   const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   return createHash("sha256").update(bytes).digest("hex").slice(0, 16);
 }
