@@ -362,6 +362,26 @@ export {
   type PruningCost,
 } from "./subnetworks/curvature";
 export {
+  correlationFigure,
+  type Link,
+  type LinkColumn,
+  type LinkCorrelation,
+  type LinkFamily,
+  type LinkOptions,
+  type LinkRow,
+  type LinkSubject,
+  linkFigure,
+  subnetworkLink,
+} from "./subnetworks/link";
+export {
+  adjustedP,
+  type Correction,
+  type RankCorrelation,
+  type RankCorrelationOptions,
+  rankCorrelation,
+  type Stratum,
+} from "./subnetworks/rank-correlation";
+export {
   type EndSpectrum,
   type Estimated as EstimatedTrace,
   type Interlacing,

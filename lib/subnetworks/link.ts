@@ -30,7 +30,7 @@ import {
   type Correction,
   type RankCorrelation,
   type RankCorrelationOptions,
-  rankCorrelation,
+  rankCorrelator,
 } from "./rank-correlation";
 
 /** A network of the table. */
@@ -401,6 +401,7 @@ function correlationsOf(
   },
 ): LinkCorrelation[] {
   const { correction, level, exchange, ...how } = options;
+  const correlate = rankCorrelator(how);
   const networks = [...new Set(rows.map(({ network }) => network))].map((name) =>
     rows.filter(({ network }) => network === name),
   );
@@ -414,7 +415,7 @@ function correlationsOf(
           block: layers.map(({ layer }) => layer).join("\n"),
         }),
       }));
-      return [{ a: a.name, b: b.name, ...rankCorrelation(strata, how) }];
+      return [{ a: a.name, b: b.name, ...correlate(strata) }];
     }),
   );
   const adjusted = adjustedP(

@@ -65,6 +65,16 @@ export function ranksOf(values: ArrayLike<number>): Float64Array {
 interface Ranked {
   readonly a: Float64Array;
   readonly b: Float64Array;
+  /** Of all differences: n x n, rows less columns. */
+  readonly signsA: Int8Array;
+  readonly signsB: Int8Array;
+}
+
+function signsOf(values: Float64Array): Int8Array {
+  const n = values.length;
+  return Int8Array.from({ length: n * n }, (_, i) =>
+    Math.sign(values[Math.floor(i / n)]! - values[i % n]!),
+  );
 }
 
 function centred(values: ArrayLike<number>): Float64Array {
@@ -96,10 +106,10 @@ function blocksOf(strata: readonly Stratum[]): Block[] {
       members.every(({ x, y }) => Number.isFinite(x[i]) && Number.isFinite(y[i])),
     );
     if (complete.length < 2) return [];
-    const ranked = members.map(({ x, y }) => ({
-      a: centred(complete.map((i) => x[i]!)),
-      b: centred(complete.map((i) => y[i]!)),
-    }));
+    const ranked = members.map(({ x, y }) => {
+      const [a, b] = [x, y].map((values) => centred(complete.map((i) => values[i]!)));
+      return { a: a!, b: b!, signsA: signsOf(a!), signsB: signsOf(b!) };
+    });
     return [{ size: complete.length, ranked }];
   });
 }
@@ -112,12 +122,11 @@ interface Numerators {
 
 function numerators({ size, ranked }: Block, order: ArrayLike<number>): Numerators {
   let [spearman, kendall] = [0, 0];
-  for (const { a, b } of ranked)
+  for (const { a, b, signsA, signsB } of ranked)
     for (let i = 0; i < size; i++) {
-      const y = b[order[i]!]!;
-      spearman += a[i]! * y;
-      for (let j = 0; j < i; j++)
-        kendall += Math.sign(a[i]! - a[j]!) * Math.sign(y - b[order[j]!]!);
+      const from = order[i]! * size;
+      spearman += a[i]! * b[order[i]!]!;
+      for (let j = 0; j < i; j++) kendall += signsA[i * size + j]! * signsB[from + order[j]!]!;
     }
   return { spearman, kendall };
 }
@@ -171,29 +180,61 @@ function enumerate(blocks: readonly Block[], found: Numerators): Hits {
   return hits;
 }
 
-function sample(blocks: readonly Block[], found: Numerators, draws: number, random: Random): Hits {
-  const hits = { spearman: 1, kendall: 1, extreme: 1, orders: draws + 1 };
-  const at = blocks.map(({ size }) => Int32Array.from({ length: size }, (_, i) => i));
-  for (let draw = 0; draw < draws; draw++) {
-    let [spearman, kendall] = [0, 0];
-    blocks.forEach((block, b) => {
-      const order = at[b]!;
-      for (let i = block.size - 1; i > 0; i--) {
-        const j = random.below(i + 1);
-        [order[i], order[j]] = [order[j]!, order[i]!];
+/** Streams of one seed. */
+const ORDERS = 41;
+
+/** Random orders of blocks, the same ones for blocks of the same sizes: drawn once. */
+class RandomOrders {
+  readonly #draws: number;
+  readonly #seed: number | bigint;
+  readonly #known = new Map<string, Int32Array>();
+
+  constructor(draws: number, seed: number | bigint) {
+    this.#draws = draws;
+    this.#seed = seed;
+  }
+
+  /** Draw after draw, in each the orders of the blocks one after the other. */
+  of(blocks: readonly Block[]): Int32Array {
+    const sizes = blocks.map(({ size }) => size);
+    const known = this.#known.get(sizes.join());
+    if (known) return known;
+    const random = new Random(this.#seed, ORDERS);
+    const width = sizes.reduce((sum, size) => sum + size, 0);
+    const all = new Int32Array(this.#draws * width);
+    let at = 0;
+    for (let draw = 0; draw < this.#draws; draw++)
+      for (const size of sizes) {
+        const order = all.subarray(at, at + size);
+        for (let i = 0; i < size; i++) order[i] = i;
+        for (let i = size - 1; i > 0; i--) {
+          const j = random.below(i + 1);
+          [order[i], order[j]] = [order[j]!, order[i]!];
+        }
+        at += size;
       }
-      const drawn = numerators(block, order);
+    this.#known.set(sizes.join(), all);
+    return all;
+  }
+}
+
+function sample(blocks: readonly Block[], found: Numerators, random: RandomOrders): Hits {
+  const all = random.of(blocks);
+  const hits = { spearman: 1, kendall: 1, extreme: 1, orders: 1 };
+  for (let at = 0; at < all.length; ) {
+    let [spearman, kendall] = [0, 0];
+    for (const block of blocks) {
+      const drawn = numerators(block, all.subarray(at, at + block.size));
+      at += block.size;
       spearman += drawn.spearman;
       kendall += drawn.kendall;
-    });
+    }
     if (Math.abs(spearman) >= Math.abs(found.spearman) - SLACK) hits.spearman++;
     if (Math.abs(kendall) >= Math.abs(found.kendall) - SLACK) hits.kendall++;
+    hits.orders++;
   }
   return hits;
 }
-
-/** Streams of one seed. */
-const ORDERS = 41;
 
 /**
  * Spearman's and Kendall's rank correlation of pairs that come from several networks. Ranks are taken
@@ -208,8 +249,24 @@ export function rankCorrelation(
   strata: readonly Stratum[],
   options?: RankCorrelationOptions,
 ): RankCorrelation {
+  return rankCorrelator(options)(strata);
+}
+
+/** @internal The same for many correlations, which share their random orders. */
+export function rankCorrelator(
+  options?: RankCorrelationOptions,
+): (strata: readonly Stratum[]) => RankCorrelation {
   const given = checkOptions("rankCorrelation", options, OPTIONS);
   const { maxEnumerated = 50_000, permutations = 9_999, seed = 0 } = given;
+  const random = new RandomOrders(permutations, seed);
+  return (strata) => correlate(strata, maxEnumerated, random);
+}
+
+function correlate(
+  strata: readonly Stratum[],
+  maxEnumerated: number,
+  random: RandomOrders,
+): RankCorrelation {
   if (!Array.isArray(strata))
     throw new OptionError(
       `rankCorrelation: strata: expected an array of { x, y }, got ${describe(strata)}`,
@@ -243,7 +300,7 @@ export function rankCorrelation(
     ? { spearman: Number.NaN, kendall: Number.NaN, extreme: Number.NaN, orders: 1 }
     : exact
       ? enumerate(blocks, found)
-      : sample(blocks, found, permutations, new Random(seed, ORDERS));
+      : sample(blocks, found, random);
   return {
     ...{ n, strata: members },
     spearman: constant ? Number.NaN : found.spearman / Math.sqrt(squares.a * squares.b),
