@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { forward, loadModel, type Model, parameterVector, permute, writeModel } from "../lib";
 import { memberships, Network, permuteState } from "../lib/align/network";
-import { inverseOrder, mixAxis, permutePlace, unitRows } from "../lib/align/places";
+import { inverseOrder, mixUnits, permutePlace, unitIndices, unitRows } from "../lib/align/places";
 import { relative } from "./50-helpers";
 import { dataOf, netModel, randomTheta } from "./support/networks";
 import { normals } from "./support/numbers";
@@ -103,18 +103,33 @@ test("segments, blocks and runs of an axis", () => {
   // Axis of 11: one fixed, then two blocks of 2 units of 2 numbers, then two fixed.
   const values = Float64Array.from({ length: 22 }, (_, i) => i);
   const layout = { axis: 1, start: 1, outer: 2, inner: 2 };
-  const turned = permutePlace(values, [2, 11], layout, [1, 0]);
+  const units = unitIndices([2, 11], 2, layout);
+  const turned = permutePlace(values, units, [1, 0]);
   expect([...turned.subarray(0, 11)]).toEqual([0, 3, 4, 1, 2, 7, 8, 5, 6, 9, 10]);
   expect([...turned.subarray(11)]).toEqual([11, 14, 15, 12, 13, 18, 19, 16, 17, 20, 21]);
-  const { rows, width } = unitRows(values, [2, 11], layout, 2);
-  expect(width).toBe(8);
-  expect([...rows.subarray(0, 8)]).toEqual([1, 2, 5, 6, 12, 13, 16, 17]);
+  expect(units.width).toBe(8);
+  expect([...unitRows(values, units).subarray(0, 8)]).toEqual([1, 2, 5, 6, 12, 13, 16, 17]);
   // Mixed into three units, of which the last is the mean of the two.
-  const mixing = [[[1, 1]], [[0, 1]], [[0, 0.5], [1, 0.5]]] as const; // biome-ignore format: rows
-  const mixed = mixAxis(values.subarray(0, 11), [1, 11], 1, 15, [
-    { to: layout, from: layout, mixing, units: 2 },
+  const mean: [number, number][] = [
+    [0, 0.5],
+    [1, 0.5],
+  ];
+  const [to, from] = [unitIndices([1, 15], 3, layout), unitIndices([1, 11], 2, layout)];
+  const mixed = mixUnits(values.subarray(0, 11), 15, [
+    { to, from, mixing: [[[1, 1]], [[0, 1]], mean] },
   ]);
   expect([...mixed]).toEqual([0, 3, 4, 1, 2, 2, 3, 7, 8, 5, 6, 6, 7, 9, 10]);
+});
+
+test("positions one by one, and only some of the other axis", () => {
+  const values = Float64Array.from({ length: 12 }, (_, i) => i);
+  const at = { axis: 1, start: 0, outer: 1, inner: 1 };
+  const listed = { ...at, positions: [[3], [0], [1]] };
+  const turned = permutePlace(values, unitIndices([3, 4], 3, listed), [1, 2, 0]);
+  expect([...turned]).toEqual([1, 3, 2, 0, 5, 7, 6, 4, 9, 11, 10, 8]);
+  const only = { ...at, where: [{ axis: 0, positions: [2] }] };
+  const part = permutePlace(values, unitIndices([3, 4], 4, only), [3, 2, 1, 0]);
+  expect([...part]).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 11, 10, 9, 8]);
 });
 
 test("what does not fit is refused", async () => {

@@ -8,7 +8,7 @@ import { native } from "../native";
 import { forward, type RunOptions } from "../operators";
 import type { PermutationGroup } from "../symmetry/types";
 import type { Network } from "./network";
-import { checkPlace, type Layout, unitRows } from "./places";
+import { checkPlace, type Layout, unitIndices, unitRows } from "./places";
 
 /** Linear maps: the input with the weights, and the axis of the output that has their units. */
 const MAPS: Record<string, { weight: number; axis: number }> = {
@@ -77,7 +77,10 @@ export function unitValues(network: Network, { places }: PermutationGroup): Unit
         if (MOVES.has(node.op)) names.push(node.outputs[0]!);
         else if (map && node.inputs.indexOf(name) === map.weight) {
           const value = after(node.outputs[0]!);
-          found.set(value, { value, layout: { ...place, axis: map.axis } });
+          // Other axes of the weight are none of the value.
+          const { start, outer, inner, positions } = place;
+          const layout = { axis: map.axis, start, outer, inner, ...(positions && { positions }) };
+          if (!place.where) found.set(value, { value, layout });
         }
       }
     }
@@ -114,7 +117,8 @@ export async function activationsOf(
   const axis = layout.axis < 0 ? shape.length + layout.axis : layout.axis;
   const at = { ...layout, axis };
   checkPlace(`${where}: ${group.name}`, value, shape, group.size, at);
-  return unitRows(values, shape, at, group.size);
+  const units = unitIndices(shape, group.size, at);
+  return { rows: unitRows(values, units), width: units.width };
 }
 
 /** In place, each row minus its mean over its length; a row that does not vary becomes zero. */

@@ -8,6 +8,7 @@ import { Model } from "../model/model";
 import type { RunOptions } from "../operators";
 import { type Check, check, checkOptions, describe } from "../options";
 import { Random } from "../random";
+import { permutationGroups } from "../symmetry/permutations";
 import type { PermutationGroup } from "../symmetry/types";
 import { comparePairs } from "./activations";
 import { assign, scoreOf } from "./assignment";
@@ -203,11 +204,6 @@ function cosineOf(a: Float64Array, b: Float64Array, length: number): number {
   }
   return aa === 0 || bb === 0 ? 0 : ab / (Math.sqrt(aa) * Math.sqrt(bb));
 }
-
-// TEMPORARY
-const permutationGroups = (_: Model, __?: DataSet): PermutationGroup[] => {
-  throw new OptionError("align: groups: expected permutation groups");
-};
 
 /** Streams of one seed. */
 const ROUNDS = 4;

@@ -5,7 +5,7 @@ import type { Parameter } from "../model/model";
 import type { PermutationGroup, UnitPlace } from "../symmetry/types";
 import { assign } from "./assignment";
 import type { Membership, Network } from "./network";
-import { type Mixing, mixAxis, unitRows } from "./places";
+import { type Layout, type Mixing, mixUnits, unitIndices, unitRows } from "./places";
 import { exactTransport, sinkhorn, type TransportPlan } from "./transport";
 
 /** One of two networks that are fused: the first gives the shape of the result. */
@@ -79,7 +79,12 @@ function partner({ first, second }: FusionTask, name: string): Parameter {
 function placePartner(task: FusionTask, { group, place }: Membership): UnitPlace {
   const at = task.first.groups[group]!.places.indexOf(place);
   const found = task.second.groups[group]?.places[at];
-  if (!found || found.axis !== place.axis || found.outer !== place.outer)
+  if (
+    !found ||
+    found.axis !== place.axis ||
+    found.outer !== place.outer ||
+    !found.positions !== !place.positions
+  )
     throw new OptionError(
       `fusion: ${task.first.groups[group]!.name}: expected the same places in both networks, and ` +
         `${place.tensor} differs`,
@@ -103,18 +108,25 @@ function transported(task: FusionTask, tensor: Parameter, plans: Plans, except =
     if (axis === except) continue;
     const there = members.filter(({ group, place }) => place.axis === axis && plans[group]);
     if (there.length === 0) continue;
+    const next = shape.with(axis, tensor.shape[axis]!);
     const places = there.map((member) => {
       const plan = plans[member.group]!;
       const readers = task.scaling === "sum" && member.place.side === "out";
+      const old = placePartner(task, member);
+      // Along axes that are moved already, the second network has the first's positions.
+      const where = (done: number) => [
+        ...(member.place.where ?? []).filter((part) => part.axis < done && part.axis !== except),
+        ...(old.where ?? []).filter((part) => part.axis >= done || part.axis === except),
+      ];
       return {
-        to: member.place,
-        from: placePartner(task, member),
+        to: unitIndices(next, plan.rows, { ...member.place, where: where(axis) }),
+        from: unitIndices(shape, plan.columns, { ...old, where: where(axis) }),
         mixing: mixingOf(plan, readers),
-        units: plan.columns,
       };
     });
-    values = mixAxis(values, shape, axis, tensor.shape[axis]!, places);
-    shape[axis] = tensor.shape[axis]!;
+    const size = next.reduce((total, n) => total * n, 1);
+    values = mixUnits(values, size, places);
+    shape[axis] = next[axis]!;
   }
   return values;
 }
@@ -147,15 +159,16 @@ async function weightCosts(task: FusionTask, group: number, plans: Plans): Promi
     const other = transported(task, tensor, plans, place.axis);
     const from = partner(task, tensor.name);
     const shape = tensor.shape.map((size, i) => (i === place.axis ? from.shape[i]! : size));
-    const a = unitRows(own, tensor.shape, place, m);
-    const b = unitRows(other, shape, placePartner(task, member), n);
-    const { width } = a;
-    const products = await matrixProduct(a.rows, b.rows, m, width, n, { transposed: true, signal });
+    const { width } = member.units;
+    // Along its other axes, `other` has the first network's positions.
+    const layout: Layout = { ...placePartner(task, member), where: place.where ?? [] };
+    const [a, b] = [unitRows(own, member.units), unitRows(other, unitIndices(shape, n, layout))];
+    const products = await matrixProduct(a, b, m, width, n, { transposed: true, signal });
     const norm = (rows: Float64Array, i: number) =>
       rows.subarray(i * width, (i + 1) * width).reduce((sum, x) => sum + x * x, 0);
     const [aa, bb] = [
-      Float64Array.from({ length: m }, (_, i) => norm(a.rows, i)),
-      Float64Array.from({ length: n }, (_, j) => norm(b.rows, j)),
+      Float64Array.from({ length: m }, (_, i) => norm(a, i)),
+      Float64Array.from({ length: n }, (_, j) => norm(b, j)),
     ];
     products.forEach((product, at) => {
       squares[at]! += aa[Math.floor(at / n)]! + bb[at % n]! - 2 * product;

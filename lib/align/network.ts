@@ -4,13 +4,15 @@ import { type Checkpoint, parametersOf, parameterVector } from "../landscape/dir
 import { Model, type Parameter } from "../model/model";
 import { describe } from "../options";
 import type { PermutationGroup, UnitPlace } from "../symmetry/types";
-import { checkOrder, checkPlace, permutePlace } from "./places";
+import { checkOrder, checkPlace, permutePlace, type UnitIndices, unitIndices } from "./places";
 
 /** A group that a tensor belongs to, and where its units lie there. */
 export interface Membership {
   /** The position of the group. */
   readonly group: number;
   readonly place: UnitPlace;
+  /** The numbers of the units there. */
+  readonly units: UnitIndices;
 }
 
 /**
@@ -106,7 +108,7 @@ export function memberships(
         );
       checkPlace(`${where}: ${name}`, place.tensor, tensor.shape, size, place);
       const list = found.get(place.tensor) ?? [];
-      list.push({ group, place });
+      list.push({ group, place, units: unitIndices(tensor.shape, size, place) });
       found.set(place.tensor, list);
     }
   });
@@ -119,14 +121,14 @@ export type Orders = readonly Int32Array[];
 /** @internal One tensor of a state with its units in another order; `except` keeps its order. */
 export function permuteTensor(
   state: Float64Array,
-  { offset, size, shape }: Parameter,
+  { offset, size }: Parameter,
   members: readonly Membership[],
   orders: Orders,
   except?: UnitPlace,
 ): Float64Array {
   let values: Float64Array = state.slice(offset, offset + size);
-  for (const { group, place } of members)
-    if (place !== except) values = permutePlace(values, shape, place, orders[group]!);
+  for (const { group, place, units } of members)
+    if (place !== except) values = permutePlace(values, units, orders[group]!);
   return values;
 }
 

@@ -5,24 +5,19 @@ import type { PermutationGroup, UnitPlace } from "../symmetry/types";
 /** How a tensor is stored: row-major, of this shape. */
 export type Shape = readonly number[];
 
-/** A tensor around an axis: `before` times `length` times `stride` numbers. */
-interface Around {
-  readonly before: number;
-  readonly length: number;
-  readonly stride: number;
-}
+/** Where units lie in a tensor. */
+export type Layout = Pick<UnitPlace, "axis" | "start" | "outer" | "inner" | "where" | "positions">;
 
-function around(shape: Shape, axis: number): Around {
-  const product = (part: Shape) => part.reduce((total, n) => total * n, 1);
-  return {
-    before: product(shape.slice(0, axis)),
-    length: shape[axis]!,
-    stride: product(shape.slice(axis + 1)),
-  };
-}
+const product = (part: Shape) => part.reduce((total, n) => total * n, 1);
 
-/** Where units lie along an axis. */
-export type Layout = Pick<UnitPlace, "axis" | "start" | "outer" | "inner">;
+/** The positions of a unit along its axis. */
+function positionsOf({ positions, start, outer, inner }: Layout, size: number, unit: number) {
+  if (positions) return positions[unit] ?? [];
+  return Array.from(
+    { length: outer * inner },
+    (_, i) => start + (Math.floor(i / inner) * size + unit) * inner + (i % inner),
+  );
+}
 
 /**
  * @throws OptionError where a place lies outside of its tensor
@@ -35,115 +30,113 @@ export function checkPlace(
   layout: Layout,
 ): void {
   const { axis, start, outer, inner } = layout;
-  const length = shape[axis];
-  if (length === undefined || start < 0 || start + outer * size * inner > length)
+  const within = (along: number, positions: readonly number[]) =>
+    positions.every((at) => at >= 0 && at < (shape[along] ?? 0));
+  const fits =
+    [0, size - 1].every((unit) => within(axis, positionsOf(layout, size, unit))) &&
+    (layout.where ?? []).every((part) => within(part.axis, part.positions));
+  if (!fits)
     throw new OptionError(
-      `${where}: ${name}: expected ${outer} x ${size} x ${inner} positions from ${start} along ` +
-        `axis ${axis}, got the shape (${shape.join(", ")})`,
+      `${where}: ${name}: expected ${layout.positions ? "given positions" : `${outer} x ${size} x ${inner} positions from ${start}`} ` +
+        `along axis ${axis}, got the shape (${shape.join(", ")})`,
     );
 }
 
-/** Blocks of numbers that belong to one unit, as `move(from, to)` offsets for each pair of units. */
-function eachBlock(
-  shape: Shape,
-  size: number,
-  { axis, start, outer, inner }: Layout,
-  visit: (first: number, block: number, width: number) => void,
-): void {
-  const { before, length, stride } = around(shape, axis);
-  const width = inner * stride;
-  for (let p = 0; p < before; p++)
-    for (let o = 0; o < outer; o++)
-      visit((p * length + start) * stride + o * size * width, p * outer + o, width);
+/** Where the numbers of each unit are in a tensor: as many a unit, in the same sequence. */
+export interface UnitIndices {
+  /** count x width. */
+  readonly indices: Int32Array;
+  readonly width: number;
+}
+
+export function unitIndices(shape: Shape, size: number, layout: Layout): UnitIndices {
+  const allowed = shape.map((length, axis) => {
+    const only = layout.where?.find((part) => part.axis === axis);
+    return only ? only.positions : Array.from({ length }, (_, i) => i);
+  });
+  const strides = shape.map((_, axis) => product(shape.slice(axis + 1)));
+  // Offsets of what a unit has but for its own axis, before and after it.
+  const offsets = (axes: readonly number[]) =>
+    axes.reduce<number[]>(
+      (known, axis) => known.flatMap((at) => allowed[axis]!.map((i) => at + i * strides[axis]!)),
+      [0],
+    );
+  const all = shape.map((_, axis) => axis);
+  const before = offsets(all.slice(0, layout.axis));
+  const after = offsets(all.slice(layout.axis + 1));
+  const each = positionsOf(layout, size, 0).length;
+  const width = before.length * each * after.length;
+  const indices = new Int32Array(size * width);
+  const stride = strides[layout.axis]!;
+  let next = 0;
+  for (let unit = 0; unit < size; unit++) {
+    const along = positionsOf(layout, size, unit);
+    for (const first of before)
+      for (const position of along)
+        for (const last of after) indices[next++] = first + position * stride + last;
+  }
+  return { indices, width };
 }
 
 /** The tensor with another order along a place: new unit i is old unit order[i]. */
 export function permutePlace(
   values: Float64Array,
-  shape: Shape,
-  layout: Layout,
+  { indices, width }: UnitIndices,
   order: ArrayLike<number>,
 ): Float64Array {
   const out = values.slice();
-  eachBlock(shape, order.length, layout, (first, _, width) => {
-    for (let i = 0; i < order.length; i++) {
-      const from = first + order[i]! * width;
-      if (order[i] !== i) out.set(values.subarray(from, from + width), first + i * width);
-    }
-  });
+  for (let i = 0; i < order.length; i++) {
+    if (order[i] === i) continue;
+    const [to, from] = [i * width, order[i]! * width];
+    for (let j = 0; j < width; j++) out[indices[to + j]!] = values[indices[from + j]!]!;
+  }
   return out;
 }
 
 /** What each unit has at a place, a row a unit. */
-export function unitRows(
-  values: Float64Array,
-  shape: Shape,
-  layout: Layout,
-  size: number,
-): { rows: Float64Array; width: number } {
-  const { before, stride } = around(shape, layout.axis);
-  const whole = before * layout.outer * layout.inner * stride;
-  const rows = new Float64Array(size * whole);
-  eachBlock(shape, size, layout, (first, block, width) => {
-    for (let i = 0; i < size; i++) {
-      const from = first + i * width;
-      rows.set(values.subarray(from, from + width), i * whole + block * width);
-    }
-  });
-  return { rows, width: whole };
+export function unitRows(values: Float64Array, { indices }: UnitIndices): Float64Array {
+  const rows = new Float64Array(indices.length);
+  for (let i = 0; i < indices.length; i++) rows[i] = values[indices[i]!]!;
+  return rows;
 }
 
 /** Rows of numbers by what is not zero in them: output unit i is the sum of weight times unit. */
 export type Mixing = readonly (readonly (readonly [unit: number, weight: number])[])[];
 
 /**
- * The units of one tensor mixed into those of another: along the axis, new unit i is the sum over
- * `mixing[i]`, and positions outside of all places are copied in their order.
+ * The units of one tensor mixed into those of another: new unit i is the sum over `mixing[i]`, and
+ * numbers outside of all places are copied in their order.
  *
- * @param to the layouts along the axis of the new tensor, `from` those of the old, pairwise
- * @param length of the axis of the new tensor
+ * @param size of the new tensor
+ * @param places pairwise: where units go, and where they come from
  */
-export function mixAxis(
+export function mixUnits(
   values: Float64Array,
-  shape: Shape,
-  axis: number,
-  length: number,
-  places: readonly { to: Layout; from: Layout; mixing: Mixing; units: number }[],
+  size: number,
+  places: readonly { to: UnitIndices; from: UnitIndices; mixing: Mixing }[],
 ): Float64Array {
-  const { before, length: old, stride } = around(shape, axis);
-  const out = new Float64Array(before * length * stride);
-  const taken = (which: "to" | "from", n: number) => {
-    const used = new Uint8Array(n);
-    for (const place of places) {
-      const { start, outer, inner } = place[which];
-      const size = which === "to" ? place.mixing.length : place.units;
-      used.fill(1, start, start + outer * size * inner);
-    }
+  const out = new Float64Array(size);
+  const outside = (which: "to" | "from", length: number) => {
+    const used = new Uint8Array(length);
+    for (const place of places) for (const at of place[which].indices) used[at] = 1;
     return [...used.keys()].filter((at) => !used[at]);
   };
-  const [free, kept] = [taken("to", length), taken("from", old)];
-  if (free.length !== kept.length)
+  const [free, kept] = [outside("to", size), outside("from", values.length)];
+  if (free.length !== kept.length || places.some(({ to, from }) => to.width !== from.width))
     throw new OptionError(
-      `fusion: expected as many fixed positions along axis ${axis} in both networks, got ` +
-        `${free.length} and ${kept.length}`,
+      `fusion: expected tensors that differ by the widths of units only, got ${free.length} and ` +
+        `${kept.length} numbers outside of units`,
     );
-  for (let p = 0; p < before; p++) {
-    free.forEach((at, i) => {
-      const from = (p * old + kept[i]!) * stride;
-      out.set(values.subarray(from, from + stride), (p * length + at) * stride);
+  free.forEach((at, i) => {
+    out[at] = values[kept[i]!]!;
+  });
+  for (const { to, from, mixing } of places)
+    mixing.forEach((terms, i) => {
+      for (const [unit, weight] of terms)
+        for (let j = 0; j < to.width; j++)
+          out[to.indices[i * to.width + j]!]! +=
+            weight * values[from.indices[unit * to.width + j]!]!;
     });
-    for (const { to, from, mixing, units } of places) {
-      const width = to.inner * stride;
-      for (let o = 0; o < to.outer; o++)
-        mixing.forEach((terms, i) => {
-          const at = (p * length + to.start) * stride + (o * mixing.length + i) * width;
-          for (const [unit, weight] of terms) {
-            const source = (p * old + from.start) * stride + (o * units + unit) * width;
-            for (let j = 0; j < width; j++) out[at + j]! += weight * values[source + j]!;
-          }
-        });
-    }
-  }
   return out;
 }
 

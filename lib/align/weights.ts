@@ -77,12 +77,12 @@ export async function pairScores(
   for (const place of places) {
     if (!place.parameter) continue;
     const tensor = network.tensor(place.tensor)!;
-    const { offset, shape } = tensor;
-    const own = first.slice(offset, offset + tensor.size);
-    const others = permuteTensor(second, tensor, members.get(place.tensor)!, orders, place);
-    const a = unitRows(own, shape, place, size);
-    const b = unitRows(others, shape, place, size);
-    const product = await matrixProduct(a.rows, b.rows, size, a.width, size, {
+    const list = members.get(place.tensor)!;
+    const { units } = list.find((member) => member.place === place)!;
+    const own = first.subarray(tensor.offset, tensor.offset + tensor.size);
+    const others = permuteTensor(second, tensor, list, orders, place);
+    const [a, b] = [unitRows(own, units), unitRows(others, units)];
+    const product = await matrixProduct(a, b, size, units.width, size, {
       transposed: true,
       signal,
     });
