@@ -12,7 +12,7 @@ import { permutationGroups } from "../symmetry/permutations";
 import type { PermutationGroup } from "../symmetry/types";
 import { comparePairs } from "./activations";
 import { assign, scoreOf } from "./assignment";
-import { type FusionTask, planOf, plansByWeights, transportState } from "./fusion";
+import { type FusionTask, planOf, plansByWeights, requireApart, transportState } from "./fusion";
 import { memberships, Network, permuteState } from "./network";
 import { identityOrder } from "./places";
 import { type MatchTask, matchWeights } from "./weights";
@@ -347,20 +347,21 @@ async function byActivations(
   options: AlignOptions,
   onStep: OnStep,
 ): Promise<Found> {
-  const { network, groups, second } = task;
+  const { network, groups, members, second } = task;
   const { data, similarity = "correlation", precision, threads, maxMemory } = options;
   const run = { precision, threads, maxMemory, signal: options.signal, samples: options.samples };
-  using other = network.modelAt(second);
-  const orders: Int32Array[] = [];
+  const orders = groups.map(({ size }) => identityOrder(size));
   const scores: BeforeAfter[] = [];
   for (const [g, group] of groups.entries()) {
     onStep(g / groups.length);
+    // Groups that lie inside others are matched once those are.
+    using other = network.modelAt(permuteState(network, second, members, orders));
     const sides = [network.model, other].map((model) => ({ network, model, group }));
     const pairs = await comparePairs("align", sides, data!, similarity, run);
     const order = assign(pairs.scores, group.size);
     const mean = (along: Int32Array) => scoreOf(pairs.scores, along) / group.size;
     scores.push({ before: mean(identityOrder(group.size)), after: mean(order) });
-    orders.push(order);
+    orders[g] = order;
   }
   return { ...aligned(task, orders, scores), rounds: 1, converged: true };
 }
@@ -395,6 +396,7 @@ async function fuse(
       state: elsewhere.state,
     };
   }
+  requireApart(own);
   const task: FusionTask = { first: own, second: other, scaling, regularisation, signal };
   const plans =
     costs === "weights"

@@ -178,6 +178,30 @@ async function weightCosts(task: FusionTask, group: number, plans: Plans): Promi
 }
 
 /**
+ * Plans are for groups side by side: those inside one another have none.
+ *
+ * @throws OptionError
+ */
+export function requireApart({ groups, members, network }: FusionSide): void {
+  for (const [name, list] of members) {
+    const { size } = network.tensor(name)!;
+    for (const axis of new Set(list.map(({ place }) => place.axis))) {
+      const owner = new Int32Array(size).fill(-1);
+      for (const { group, place, units } of list)
+        for (const at of place.axis === axis ? units.indices : []) {
+          if (owner[at]! >= 0 && owner[at] !== group)
+            throw new OptionError(
+              `fusion: ${name}: expected groups of units side by side, and those of ` +
+                `${groups[owner[at]!]!.name} and ${groups[group]!.name} lie inside one another, as ` +
+                'heads of attention and their widths do; align by method "weights"',
+            );
+          owner[at] = group;
+        }
+    }
+  }
+}
+
+/**
  * Plans group by group, from the input to the output: costs between units are distances of their
  * incoming weights once these read the units of the first network.
  */

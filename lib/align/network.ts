@@ -118,17 +118,15 @@ export function memberships(
 /** The order of each group, by position. */
 export type Orders = readonly Int32Array[];
 
-/** @internal One tensor of a state with its units in another order; `except` keeps its order. */
+/** @internal One tensor of a state with its units in another order, group after group. */
 export function permuteTensor(
   state: Float64Array,
   { offset, size }: Parameter,
   members: readonly Membership[],
   orders: Orders,
-  except?: UnitPlace,
 ): Float64Array {
   let values: Float64Array = state.slice(offset, offset + size);
-  for (const { group, place, units } of members)
-    if (place !== except) values = permutePlace(values, units, orders[group]!);
+  for (const { group, units } of members) values = permutePlace(values, units, orders[group]!);
   return values;
 }
 

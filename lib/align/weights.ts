@@ -3,7 +3,7 @@ import { matrixProduct } from "../dense";
 import type { PermutationGroup } from "../symmetry/types";
 import { assign } from "./assignment";
 import { type Membership, type Network, type Orders, permuteTensor } from "./network";
-import { identityOrder, unitRows } from "./places";
+import { identityOrder, inverseOrder, unitRows } from "./places";
 
 /** Two networks of one architecture, and the groups whose units are to be matched. */
 export interface MatchTask {
@@ -64,7 +64,9 @@ function similarityOver(
 
 /**
  * Scores of pairs of units: entry (i, j) is the inner product of what unit i of the first network and
- * unit j of the second have, with the other groups in their orders.
+ * unit j of the second have, with the other groups in their orders. Orders are applied group after
+ * group, and may lie inside one another, as the width of a head inside the heads: those before this
+ * group turn the second network, those after it are undone in the first.
  */
 export async function pairScores(
   task: MatchTask,
@@ -79,13 +81,16 @@ export async function pairScores(
     const tensor = network.tensor(place.tensor)!;
     const list = members.get(place.tensor)!;
     const { units } = list.find((member) => member.place === place)!;
-    const own = first.subarray(tensor.offset, tensor.offset + tensor.size);
-    const others = permuteTensor(second, tensor, list, orders, place);
-    const [a, b] = [unitRows(own, units), unitRows(others, units)];
-    const product = await matrixProduct(a, b, size, units.width, size, {
-      transposed: true,
-      signal,
-    });
+    const earlier = list.filter((member) => member.group <= group && member.place !== place);
+    const later = list.filter((member) => member.group > group).reverse();
+    const a = permuteTensor(first, tensor, later, orders.map(inverseOrder));
+    const b = permuteTensor(second, tensor, earlier, orders);
+    const product = await matrixProduct(
+      unitRows(a, units),
+      unitRows(b, units),
+      ...([size, units.width, size] as const),
+      { transposed: true, signal },
+    );
     product.forEach((x, i) => {
       scores[i]! += x;
     });
