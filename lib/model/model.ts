@@ -100,6 +100,8 @@ interface ModelDetails
   readonly axes: readonly number[];
   /** Beside the core's. */
   readonly warnings: readonly string[];
+  /** Tensors whose numbers may be others than those of the file. */
+  readonly moved: readonly string[];
 }
 
 /**
@@ -203,7 +205,11 @@ export class Model {
       throw new OptionError(
         `withParameters: expected finite parameters, got ${values[bad]} at index ${bad}`,
       );
-    return new Model(native().withParameters(this.native, values), this.#details);
+    const moved = new Set([...this.#details.moved, ...this.parameters.map(({ name }) => name)]);
+    return new Model(native().withParameters(this.native, values), {
+      ...this.#details,
+      moved: [...moved],
+    });
   }
 
   /** @internal The same network with these stored tensors as its parameters, in this order. */
@@ -211,6 +217,11 @@ export class Model {
     const axes = names.map((name) => this.parameters[this.parameterIndex(name)]?.outputAxis ?? 0);
     const core = native().chooseTensors(this.native, [...names]);
     return new Model(core, { ...this.#details, axes });
+  }
+
+  /** @internal Tensors whose numbers may be others than those of the file. */
+  get moved(): readonly string[] {
+    return this.#details.moved;
   }
 
   /** @internal The network up to a value that one of its nodes makes. */
@@ -332,7 +343,7 @@ export async function loadModel(
     const axisOf = outputAxes(description);
     return new Model(core, {
       ...{ source, output, opset: description.opset, irVersion, producer, operators },
-      ...{ loss, ties, warnings },
+      ...{ loss, ties, warnings, moved: [] },
       inputs: description.inputs.map(modelValue),
       outputs: description.outputs.map(modelValue),
       nodes: description.nodes.map(({ op, name, inputs, outputs }) => ({

@@ -178,10 +178,19 @@ function withParameters(
 ): Changed {
   const proto = parseModel(bytes, source, true);
   const external = new Map<TensorProto, Uint8Array>();
-  for (const parameter of model.parameters) {
-    const { name, offset, size, shape } = parameter;
-    const wanted = theta.subarray(offset, offset + size);
-    if (parameter.values().every((x, i) => Object.is(x, wanted[i]))) continue;
+  const moved = new Set(model.moved);
+  const own = new Set(model.parameters.map(({ name }) => name));
+  // Buffers that were given other numbers, such as running statistics, as well.
+  using buffers = model.withTensors([...moved].filter((name) => !own.has(name)));
+  const tensors = [
+    ...model.parameters.map((tensor) => ({
+      ...tensor,
+      wanted: theta.subarray(tensor.offset, tensor.offset + tensor.size),
+    })),
+    ...buffers.parameters.map((tensor) => ({ ...tensor, wanted: tensor.values() })),
+  ];
+  for (const { name, shape, wanted, values } of tensors) {
+    if (!moved.has(name) && values().every((x, i) => Object.is(x, wanted[i]))) continue;
     for (const stored of storedNames(model, name)) {
       const tensor = tensorOf(proto.graph!, stored);
       if (!tensor || tensor.dims.join() !== shape.join())
@@ -258,8 +267,8 @@ async function sourceOf(where: string, model: Model, from: string | Uint8Array |
 
 /**
  * Writes the ONNX file of a model with other numbers for its parameters, each under its name, in its
- * shape and element type; tensors that are tied to one by the option `ties` get its numbers. All else
- * stays as it is. Where the model has data in files beside it, they are copied to one file beside the
+ * shape and element type; tensors that are tied to one by the option `ties` get its numbers. Buffers
+ * are those of `model`: of one that `permute` or an alignment made, its own. All else stays as it is. Where the model has data in files beside it, they are copied to one file beside the
  * new one, NAME.data.
  *
  * @throws OptionError; ModelFormatError where the file is no longer that of the model
