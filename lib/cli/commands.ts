@@ -11,6 +11,7 @@ import {
   whole,
 } from "./arguments";
 import type { CommandRow } from "./main";
+import { RECIPE } from "./recipe-options";
 
 const text = (value: string) => value;
 const names = (value: string) => value.split(",").map((name) => name.trim());
@@ -398,6 +399,142 @@ export const COMMANDS: readonly CommandRow[] = [
     ],
     notes: "Everything but the parameters stays as it is in the file.",
     load: () => require("./prune") as typeof import("./prune"),
+  },
+  {
+    name: "subnetworks",
+    summary: "sub-networks' curvature, symmetry breaking of layers, and a table that links them",
+    examples: [
+      "eigenscope subnetworks model.onnx --data val.npz --initial init.onnx --out links",
+      "eigenscope subnetworks model.onnx --data val.npz --parts curvature --mask masks/magnitude.npz",
+      "eigenscope subnetworks seed0.onnx --models seed1.onnx seed2.onnx --data val.npz --parts link",
+      "eigenscope subnetworks model.onnx --data val.npz --parts course --checkpoints run",
+    ],
+    groups: ["operator", "data", "loss", "model", "run", "out"],
+    options: [
+      ["--parts <names>", "by commas: curvature, breaking, course, link (default: all)", names],
+      ["--mask <file>", "curvature: of this sub-network, as eigenscope masks writes them", text],
+      [
+        "--criterion <names>",
+        "sub-networks of the table, by commas; curvature is of the first (default magnitude,\n" +
+          "movement with --initial, fisher)",
+        names,
+      ],
+      ["--keep <share>", "of the weights that they keep (default 0.1)", positive],
+      [
+        "--scope <s>",
+        "curvature: the share is of each layer (default), or global as in the table",
+        oneOf("layer", "global"),
+      ],
+      [
+        "--initial <file...>",
+        "the parameters that training began with; then one for each of --models",
+        text,
+      ],
+      ["--models <file...>", "link: further networks, such as other seeds", text],
+      ["--checkpoints <folder>", "course: symmetry breaking at each of these", text],
+      ["--k <n>", "eigenvalues and eigenvectors (default 10)", whole(1)],
+      ["--max-exact <n>", "curvature: all eigenvalues up to this order (default 500)", whole(1)],
+      ["--conditional", "curvature: also when the other weights follow, whatever it costs"],
+      [
+        "--damping <x>",
+        "of that, over the largest eigenvalue (default 1e-3 where needed)",
+        notNegative,
+      ],
+      ["--random <n>", "breaking: random networks of each kind (default 20)", whole(0)],
+      [
+        "--exchange <what>",
+        "link: layers are permuted within networks (default), or alike in architectures",
+        oneOf("networks", "architectures"),
+      ],
+      ["--correction <c>", "link: holm (default) or bh", oneOf("holm", "bh")],
+      ["--level <x>", "link: of significance (default 0.05)", positive],
+      ["--permutations <n>", "link: random ones where not all are tried (default 9999)", whole(1)],
+    ],
+    notes:
+      "The operator is ggn by default. --out gets spectra, tensors, vectors, breaking, course, layers\n" +
+      "and correlations as .csv, and figures of spectra, course, layers and correlations.",
+    load: () => require("./subnetworks") as typeof import("./subnetworks"),
+  },
+  {
+    name: "train",
+    summary: "SGD, Adam or AdamW as in torch.optim, with masks, checkpoints and resume",
+    examples: [
+      "eigenscope train model.onnx --data train.npz --test val.npz --initial random --seed 1 \\\n" +
+        "    --learning-rate 0.05 --momentum 0.9 --schedule cosine --epochs 10 --out trained",
+      "eigenscope train model.onnx --data train.npz --epochs 20 --checkpoints run --every 500 --resume",
+      "eigenscope train init.onnx --data train.npz --mask masks/magnitude.npz --out ticket",
+    ],
+    groups: ["data", "loss", "model", "out"],
+    options: [
+      ...RECIPE,
+      [
+        "--initial <file>",
+        "where to begin: .onnx, .safetensors, .npz, or random (default: the model as it is)",
+        text,
+      ],
+      [
+        "--scheme <s>",
+        "--initial random: pytorch (default), kaiming-normal, xavier",
+        oneOf("pytorch", "kaiming-normal", "xavier"),
+      ],
+      ["--first-step <n>", "the step that --initial is of, where it is of a run", whole(0)],
+      ["--mask <file>", "what it does not keep is held: .npz, .safetensors", text],
+      ["--held <v>", "held at zero (default), initial, or at the numbers of a checkpoint", text],
+      ["--checkpoints <folder>", "writes step-N.safetensors there, from step 0 on", text],
+      ["--every <n>", "steps between two checkpoints (default: an epoch)", whole(1)],
+      ["--resume", "go on from the last checkpoint, to the same bits"],
+      [
+        "--evaluate-every <n>",
+        "steps between two lines of the table (default: an epoch)",
+        whole(1),
+      ],
+    ],
+    notes:
+      "Training sees the graph of the file: BatchNormalization keeps its statistics, Dropout does\n" +
+      "nothing. The order of samples follows from --seed alone, and results do not depend on\n" +
+      "--threads. --out gets trained.safetensors, trained.onnx, losses, history.csv and figures.",
+    load: () => require("./train") as typeof import("./train"),
+  },
+  {
+    name: "lottery",
+    summary: "lottery tickets: prune, rewind and train again, beside random and new ones",
+    examples: [
+      "eigenscope lottery model.onnx --data train.npz --test val.npz --optimizer adam \\\n" +
+        "    --learning-rate 0.0012 --epochs 5 --rounds 12 --seeds 5 --out tickets",
+      "eigenscope lottery model.onnx --data train.npz --keep 0.5,0.1,0.02 --rewind 100 \\\n" +
+        "    --controls random,reinitialised,one-shot --out tickets",
+    ],
+    groups: ["data", "loss", "model", "out"],
+    options: [
+      ...RECIPE,
+      ["--seeds <n>", "networks of different weights and orders of samples (default 5)", whole(1)],
+      ["--share <x>", "of what is left, pruned each round (default 0.2)", positive],
+      ["--rounds <n>", "how many (default 10)", whole(1)],
+      ["--keep <shares>", "shares to keep instead, by commas, from large to small", numbers],
+      ["--rewind <n>", "the step whose weights tickets begin with (default 0)", whole(0)],
+      ["--criterion <name>", "of eigenscope masks (default magnitude)", text],
+      [
+        "--scope <s>",
+        "a round's share is of all weights: global (default); of each tensor: layer",
+        oneOf("global", "layer"),
+      ],
+      [
+        "--controls <names>",
+        "by commas: random, reinitialised (both by default), one-shot; none",
+        names,
+      ],
+      [
+        "--scheme <s>",
+        "initial weights: pytorch (default), kaiming-normal, xavier",
+        oneOf("pytorch", "kaiming-normal", "xavier"),
+      ],
+    ],
+    notes:
+      "Each network begins anew: the model's own weights do not count. random: a random mask that\n" +
+      "keeps as many of each tensor, at the ticket's initial weights; reinitialised: the ticket's mask\n" +
+      "at other initial weights; one-shot: pruned at once. The expected time is said before it starts.\n" +
+      "With --out each finished run is kept, and the same command goes on with what is missing.",
+    load: () => require("./lottery") as typeof import("./lottery"),
   },
   {
     name: "kfac",

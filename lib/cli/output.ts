@@ -116,10 +116,16 @@ export class ProgressLine {
     parts.push(duration(progress.seconds));
     const left = this.#left(progress);
     if (left !== undefined) parts.push(`about ${duration(left)} left`);
+    this.show(parts);
+  };
+
+  /** Writes the line over, on a terminal. */
+  show(parts: readonly string[]): void {
+    if (this.#terminal.isTTY !== true) return;
     const width = (this.#terminal.columns ?? 80) - 1;
     this.#terminal.write(`\r\x1b[K${parts.join(", ").slice(0, width)}`);
     this.#written = true;
-  };
+  }
 
   /** From the share done, or from the pace at which the residual falls. */
   #left({ seconds, residual, fraction }: Progress): number | undefined {
