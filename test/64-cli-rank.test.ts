@@ -1,4 +1,5 @@
 // eigenscope rank --parts, --along, --models and --redundancy: documents, artefacts, what people read.
+import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -122,4 +123,18 @@ test.each([
   const { status, err } = cli("rank", ...linear, ...args);
   expect(err).toContain(message);
   expect(status).toBe(2);
+});
+
+test("the example over width, depth, bias, activation and loss: all as predicted", () => {
+  const script = join(__dirname, "..", "examples", "node", "ranks.js");
+  const { stdout, stderr } = spawnSync(process.execPath, [script], { encoding: "utf8" });
+  expect(stderr).toBe("");
+  const rows = [...stdout.matchAll(/ (\d+) \((\d+)\) +(\d+) \((\d+)\) +(\d+) \((\d+)\) /g)];
+  expect(rows).toHaveLength(14);
+  for (const [, whole, whole2, outer, outer2, rest, rest2] of rows)
+    expect([whole2, outer2, rest2]).toEqual([whole, outer, rest]);
+  // The published widths 4, 8 and 12, on data of the same rank.
+  expect(stdout).toContain("inputs of rank 41 of 49");
+  for (const ranks of ["216 (216)   184 (184)     88 (88)", "639 (639)   369 (369)   351 (351)"])
+    expect(stdout).toContain(ranks);
 });

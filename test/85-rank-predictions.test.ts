@@ -259,7 +259,7 @@ describe("one hidden layer", () => {
     expect(prediction.activation.replace(" ", "-")).toBe(given.activation);
   });
 
-  test("dead units do not count, and units that never bend take the prediction away", async () => {
+  test("dead units do not count", async () => {
     const { model, data } = await linearProblem({
       widths: [5, 4, 3],
       samples: 250,
@@ -275,19 +275,47 @@ describe("one hidden layer", () => {
       what: "1 of 4 units are dead and do not count",
       holds: true,
     });
-    const again = await linearProblem({
-      widths: [5, 4, 3],
-      samples: 250,
-      activation: "relu",
-      bias: true,
-    });
-    theta[20] = 50;
-    const straight = await both({ model: again.model.withParameters(theta), data: again.data });
-    expect(straight.predicted).toEqual([undefined, undefined, undefined]);
-    expect(straight.prediction.reason).toBe(
-      "the formulas for one hidden layer need that no unit of relu is linear on all samples: 1 of " +
-        "4 are",
+  });
+
+  test("units that are linear on all samples have a larger group in place of rescalings", async () => {
+    const given = { widths: [5, 4, 3], samples: 250, activation: "relu", bias: true } as const;
+    for (const straight of [1, 2, 3]) {
+      const { model, data } = await linearProblem({ ...given, widths: [5, 4, 3] });
+      const theta = normals(17, 39);
+      theta.fill(50, 20, 20 + straight);
+      const { measured, predicted } = await both({ model: model.withParameters(theta), data });
+      expect(measured).toEqual([39 - (4 - straight) - straight ** 2 - straight, 24, 39]);
+      expect(predicted).toEqual(measured);
+    }
+    const { model, data } = await linearProblem({ ...given, widths: [5, 4, 3] });
+    const all = normals(17, 39);
+    all.fill(50, 20, 24);
+    const found = await both({ model: model.withParameters(all), data });
+    expect(found.predicted).toEqual([undefined, undefined, undefined]);
+    expect(found.prediction.reason).toBe(
+      "the formulas for one hidden layer need that at most 3 units of relu are linear on all " +
+        "samples: 4 of 4 are",
     );
+  });
+
+  test("sparse inputs: each unit sees those of its own samples", async () => {
+    // Each sample has two of twelve inputs.
+    const [samples, d] = [60, 12];
+    const x = new Float64Array(samples * d);
+    const pick = integers(3, 2 * samples, d);
+    const size = normals(4, 2 * samples);
+    pick.forEach((at, i) => {
+      x[Math.floor(i / 2) * d + at]! += size[i]!;
+    });
+    const model = await loadModel(mlp({ widths: [d, 4, 3], activation: "relu", seed: 5 }), {
+      loss: "cross-entropy",
+    });
+    const data = await loadData({
+      x: { data: x, shape: [samples, d] },
+      y: { data: integers(5, samples, 3), shape: [samples] },
+    });
+    const { measured, predicted } = await both({ model, data });
+    expect(predicted).toEqual(measured);
   });
 });
 

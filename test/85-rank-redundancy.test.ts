@@ -4,7 +4,7 @@ import { mlpSize } from "../lib/model/build";
 import { permutationGroups } from "../lib/symmetry/permutations";
 import type { PermutationGroup } from "../lib/symmetry/types";
 import { rejection } from "./50-helpers";
-import { gaugeVectors, type LinearCase, linearProblem } from "./support/linear";
+import { gaugeVectors, type LinearCase, linearProblem, lowRank } from "./support/linear";
 import { normals } from "./support/numbers";
 
 /** The general linear groups of a deep linear network. */
@@ -176,6 +176,28 @@ describe("units", () => {
     const alone = await redundancy(dead, data, { groups: [] });
     expect(alone.explained).toBe(9);
     expect(alone.sources[0]).toMatchObject({ kind: "dead", dimension: 5 });
+    data.dispose();
+  });
+
+  test("units that few samples move", async () => {
+    const widths = [6, 4, 3];
+    const given = { widths, activation: "relu", bias: true, samples: 60 } as const;
+    const { model, data } = await linearProblem({ ...given, widths });
+    const theta = normals(8, 43, 0.7);
+    // The first unit is active on three samples.
+    const x = lowRank(11, 60, 6, 6);
+    const z = Array.from({ length: 60 }, (_, i) => {
+      const row = x.subarray(6 * i, 6 * i + 6);
+      return row.reduce((sum, value, j) => sum + value * theta[j]!, 0);
+    }).sort((p, q) => q - p);
+    theta[24] = -(z[2]! + z[3]!) / 2;
+    const found = await redundancy(model.withParameters(theta), data);
+    const units = found.sources.find(({ kind }) => kind === "units")!;
+    expect(units.name).toBe("single units of fc1.weight");
+    expect(units.why).toMatch(/^3 to 7 of 7 parameters of a unit matter on these data$/);
+    expect(units).toMatchObject({ dimension: 4, contained: 4, adds: 4 });
+    // The rest is a rescaling each.
+    expect(found.unexplained).toBe(4);
     data.dispose();
   });
 

@@ -47,11 +47,11 @@ export async function partsOf(
     for (const path of args.models ?? []) {
       const other = await openModel(path, args);
       others.push(other);
-      cases.push({ name: path, at: other });
+      cases.push({ name: basename(path), at: other });
     }
     cases.push(...(await checkpointsOf(model, args.along ?? [], call)));
     if (cases.length === 0) return one(await rankParts(model, data, options));
-    const first = args.models ? [{ name: file, at: model }] : [];
+    const first = args.models ? [{ name: basename(file), at: model }] : [];
     return several(
       await rankSweep(model, data, [...first, ...cases], options),
       args.along ? "checkpoint" : "model",
@@ -208,23 +208,24 @@ function spectraFigure(found: RankParts): Figure {
 
 function ranksFigure(rows: readonly RankSweepRow[], what: string): Figure {
   const names = rows.map(({ name }) => name);
+  const most = Math.max(...rows.map(({ parameters }) => parameters));
   return {
     title: "Ranks of the Hessian and its parts",
-    caption: "measured in float64; predictions dashed",
+    caption: "dots: measured in float64; lines: predicted",
     x: { label: what, categories: names },
-    y: { label: "rank" },
+    y: { label: "rank", domain: [0, most] },
     marks: PARTS.flatMap(([part, name]) => {
       const predicted = rows.filter((row) => row[part].predicted !== undefined);
+      const dots = { name, x: names, y: rows.map((row) => row[part].rank) };
+      const line = {
+        name,
+        x: predicted.map((row) => row.name),
+        y: predicted.map((row) => row[part].predicted!),
+      };
       return [
-        { kind: "line" as const, name, x: names, y: rows.map((row) => row[part].rank) },
-        {
-          kind: "line" as const,
-          name,
-          dashed: true,
-          x: predicted.map((row) => row.name),
-          y: predicted.map((row) => row[part].predicted!),
-        },
-      ].filter(({ x }) => x.length > 0);
+        { kind: "dots" as const, ...dots },
+        ...(predicted.length > 0 ? [{ kind: "line" as const, dashed: true, ...line }] : []),
+      ];
     }),
   };
 }

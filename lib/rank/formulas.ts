@@ -94,7 +94,10 @@ export interface HiddenLayer {
   readonly kind: "homogeneous" | "smooth";
   /** For each unit that is not dead, the rank of the inputs (with 1, where biased) that move it. */
   readonly unitRanks: readonly number[];
+  /** How many of them are linear on all samples: on the same side of their kink. */
+  readonly straight: number;
   readonly curvatureRank: number;
+  readonly hiddenBias: boolean;
   readonly outputBias: boolean;
   /** Samples, positions included. */
   readonly samples: number;
@@ -103,22 +106,29 @@ export interface HiddenLayer {
 
 /**
  * Of generic weights, and data that are many. A homogeneous unit has a null vector of the
- * Gauss-Newton matrix, its rescaling; H_f couples weights into a unit with weights out of it alone,
+ * Gauss-Newton matrix, its rescaling; t units that are linear on all samples have the general linear
+ * group in its place, or the affine one. H_f couples weights into a unit with weights out of it alone,
  * and for smooth units weights into it with each other.
  */
 export function hiddenLayerRanks(layer: HiddenLayer): Formulas {
   const { kind, unitRanks, curvatureRank: k, outputBias, samples, noResidual } = layer;
+  const { straight: t, hiddenBias } = layer;
   const units = unitRanks.length;
   const seen = sum(unitRanks) + units * k + (outputBias ? k : 0);
   const what = "p' = sum of units' r_u + K' each, + K' with a bias";
-  const free = kind === "homogeneous" ? seen - units : seen;
+  const group = units - t + t * t + (hiddenBias && outputBias ? t : 0);
+  const free = kind === "homogeneous" ? seen - group : seen;
+  const orbit =
+    t === 0
+      ? "units"
+      : `(units - t) - t^2${hiddenBias && outputBias ? " - t" : ""}, t = ${t} linear`;
   const gram = samples * k;
   const outer =
     gram < free
       ? { rank: gram, formula: "n K'" }
       : {
           rank: free,
-          formula: kind === "homogeneous" ? `p' - units, ${what}` : `p', ${what}`,
+          formula: kind === "homogeneous" ? `p' - ${orbit}, ${what}` : `p', ${what}`,
         };
   if (noResidual)
     return {

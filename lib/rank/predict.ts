@@ -209,6 +209,8 @@ async function predict(
       formulas = hiddenLayerRanks({
         kind: form.between.kind,
         unitRanks: layer.unitRanks,
+        straight: layer.straight,
+        hiddenBias: form.layers[0].bias !== undefined,
         curvatureRank,
         outputBias: form.layers[1].bias !== undefined,
         samples: rows,
@@ -402,10 +404,10 @@ function weightOf(model: Model, { weight, inputs, outputs, rows }: DenseLayer): 
 /** Which inputs move each unit of a hidden layer. */
 async function hiddenLayer(
   model: Model,
-  { form, x, rows, dimension }: Facts,
+  { form, x, rows, dimension, residuals: { curvatureRank } }: Facts,
   signal: AbortSignal | undefined,
-): Promise<{ unitRanks: number[]; conditions: RankCondition[] }> {
-  if (form.kind !== "one-hidden-layer") return { unitRanks: [], conditions: [] };
+): Promise<{ unitRanks: number[]; straight: number; conditions: RankCondition[] }> {
+  if (form.kind !== "one-hidden-layer") return { unitRanks: [], straight: 0, conditions: [] };
   const [first] = form.layers;
   const { bias, outputs: units } = first;
   const wide = dimension + (bias === undefined ? 0 : 1);
@@ -414,7 +416,7 @@ async function hiddenLayer(
     inputs.set(x.subarray(i * dimension, (i + 1) * dimension), i * wide);
   const all = await rankOf(inputs, rows, wide, signal);
   const { kind, name, slope } = form.between;
-  if (kind === "smooth") return { unitRanks: Array(units).fill(all), conditions: [] };
+  if (kind === "smooth") return { unitRanks: Array(units).fill(all), straight: 0, conditions: [] };
   const z = await matrixProduct(x, weightOf(model, first), rows, dimension, units, {
     transposed: true,
     signal,
@@ -430,28 +432,30 @@ async function hiddenLayer(
       continue;
     }
     if (on.length === rows || on.length === 0) straight++;
-    const some = on.length < rows && slope === 0;
-    // Twice as many as needed hardly ever lie in a smaller space.
-    if (!some || on.length >= 2 * all + 10) unitRanks.push(all);
-    else {
-      const active = new Float64Array(on.length * wide);
-      on.forEach((i, at) => {
-        active.set(inputs.subarray(i * wide, (i + 1) * wide), at * wide);
-      });
-      unitRanks.push(await rankOf(active, on.length, wide, signal));
+    if (on.length === rows || slope !== 0) {
+      unitRanks.push(all);
+      continue;
     }
+    const active = new Float64Array(on.length * wide);
+    on.forEach((i, at) => {
+      active.set(inputs.subarray(i * wide, (i + 1) * wide), at * wide);
+    });
+    unitRanks.push(await rankOf(active, on.length, wide, signal));
   }
+  const most = Math.min(all, curvatureRank);
   const conditions: RankCondition[] = [
     {
-      what: `no unit of ${name} is linear on all samples${straight > 0 ? `: ${straight} of ${units} are` : ""}`,
-      holds: straight === 0,
+      what:
+        `at most ${most} units of ${name} are linear on all samples` +
+        (straight > 0 ? `: ${straight} of ${units} are` : ""),
+      holds: straight <= most,
     },
   ];
   // On a line through 0 all units of a sign are multiples of one another.
   if (bias === undefined) conditions.push({ what: "inputs have rank 2 at least", holds: all >= 2 });
   if (dead > 0)
     conditions.push({ what: `${dead} of ${units} units are dead and do not count`, holds: true });
-  return { unitRanks, conditions };
+  return { unitRanks, straight, conditions };
 }
 
 const MAKERS = { ggn, functional: functionalHessian, hessian };

@@ -19,6 +19,7 @@ import {
   type KernelSource,
   layerSources,
   type SourceKind,
+  unitSources,
 } from "./sources";
 import { addedTo, containment, joined, type Space, spanOf } from "./spaces";
 
@@ -102,7 +103,7 @@ const ANGLE = 1e-7;
 /**
  * Decomposes the kernel of the Gauss-Newton matrix (or Hessian) by what makes it: symmetries that are
  * given as `sources`, dead units, duplicate units, inputs that the data do not have, activations that
- * span less than a layer's inputs, and directions of a layer's outputs that nothing behind it sees.
+ * span less than a layer's inputs, single units that few samples move, and directions of a layer's outputs that nothing behind it sees.
  * Each source is a subspace of parameter space; only its part within the measured kernel counts, and
  * each adds what those before it do not have. The rest is `unexplained`.
  *
@@ -145,12 +146,11 @@ export async function redundancy(
   const layers = await attempt(notes, "inputs and outputs of layers", async () => [
     await layerSources(model, data, call),
   ]);
-  const kinds: SourceKind[] = ["data", "activations"];
-  for (const { inputs, signals } of layers)
-    all.push(
-      ...kinds.flatMap((each) => inputs.filter((source) => source.kind === each)),
-      ...signals,
-    );
+  const ofKind = (kind: SourceKind) =>
+    layers.flatMap(({ inputs }) => inputs.filter((source) => source.kind === kind));
+  all.push(...ofKind("data"), ...ofKind("activations"));
+  all.push(...(await attempt(notes, "single units", () => unitSources(model, data, groups, call))));
+  all.push(...layers.flatMap(({ signals }) => signals));
   const kernel = P - rank.rank;
   // Eigenvectors are known to rounding over the gap below them.
   const angle = Math.max(

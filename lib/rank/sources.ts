@@ -2,7 +2,7 @@
 import type { CallOptions } from "../call";
 import type { DataSet } from "../data/data";
 import { symmetricEigen } from "../dense";
-import { exactDiagonal } from "../exact";
+import { blockDiagonal, exactDiagonal } from "../exact";
 import { kfac } from "../kfac";
 import { parameterVector } from "../landscape/directions";
 import type { Loss, LossName } from "../model/loss";
@@ -13,7 +13,14 @@ import { ggn, type RunOptions } from "../operators";
 import { primitiveGraph } from "../symmetry/graph";
 import type { PermutationGroup, UnitPlace } from "../symmetry/types";
 
-export type SourceKind = "symmetry" | "dead" | "duplicate" | "data" | "activations" | "signals";
+export type SourceKind =
+  | "symmetry"
+  | "dead"
+  | "duplicate"
+  | "data"
+  | "activations"
+  | "units"
+  | "signals";
 
 /** Directions that should lie in the kernel, with what says so. */
 export interface KernelSource {
@@ -238,6 +245,48 @@ export async function layerSources(
       });
   }
   return { inputs, signals };
+}
+
+/**
+ * What makes a unit, where the samples that move it span less than all samples: relu units that are
+ * active on a few. The kernel of the unit's diagonal block of the Gauss-Newton matrix, which is a sum
+ * of squares, so that it lies in the kernel of the whole.
+ */
+export async function unitSources(
+  model: Model,
+  data: DataSet,
+  groups: readonly PermutationGroup[],
+  options: SourceOptions,
+): Promise<KernelSource[]> {
+  const { signal, loss, threads } = options;
+  const found: KernelSource[] = [];
+  if (groups.length === 0) return found;
+  using operator = ggn(model, data, { loss, threads, precision: "float64" });
+  for (const group of groups) {
+    const blocks = Array.from({ length: group.size }, (_, unit) => ({
+      name: `${unit}`,
+      indices: coordinatesOf(model, group, unit).in,
+    }));
+    const wide = blocks[0]!.indices.length;
+    if (wide === 0) continue;
+    const rows = new SparseRows();
+    let [least, most] = [wide, 0];
+    for (const { indices, matrix } of await blockDiagonal(operator, { blocks, signal })) {
+      const kernel = await kernelOf(matrix, wide, signal);
+      least = Math.min(least, wide - kernel.length);
+      most = Math.max(most, wide - kernel.length);
+      for (const vector of kernel)
+        rows.add(...Array.from(vector, (value, i) => [indices[i]!, value] as const));
+    }
+    if (rows.count > 0)
+      found.push({
+        kind: "units",
+        name: `single units of ${group.name}`,
+        why: `${least === most ? least : `${least} to ${most}`} of ${wide} parameters of a unit matter on these data`,
+        vectors: rows.dense(model.parameterCount),
+      });
+  }
+  return found;
 }
 
 /** A row for each vector and each number below `count`. */
