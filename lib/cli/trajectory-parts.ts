@@ -74,12 +74,12 @@ interface Part {
   run: (context: PartContext) => Promise<Findings | undefined>;
 }
 
-const percent = (share: number | undefined) =>
-  share === undefined || Number.isNaN(share)
-    ? "-"
-    : share > 0 && share < 0.001
-      ? `${(100 * share).toExponential(1)} %`
-      : `${(100 * share).toFixed(1)} %`;
+const percent = (share: number | undefined) => {
+  if (share === undefined || Number.isNaN(share)) return "-";
+  const value = 100 * share;
+  if (value >= 1 || value === 0) return `${value.toFixed(1)} %`;
+  return `${value >= 0.01 ? Number(value.toPrecision(2)) : value.toExponential(1)} %`;
+};
 const number = (x: number | undefined, digits = 4) =>
   x === undefined || !Number.isFinite(x) ? "-" : Number(x.toPrecision(digits)).toString();
 const degrees = (angle: number | undefined) =>
@@ -220,8 +220,8 @@ async function curvature(context: PartContext): Promise<Findings> {
     ["gradient", ({ gradientShares }) => gradientShares.at(-1), percent],
     ["update", ({ updateShares }) => updateShares?.at(-1), percent],
     ["displacement", ({ displacementShares }) => displacementShares.at(-1), percent],
-    ["in the last", ({ confinement }) => confinement.at(-1), percent],
-    ["overlap with the last", withLast, percent],
+    ["in last", ({ confinement }) => confinement.at(-1), percent],
+    ["overlap", withLast, percent],
   ];
   const noiseColumns: Columns<Point> = [
     ["step", ({ step }) => step, count],
@@ -275,10 +275,14 @@ async function curvature(context: PartContext): Promise<Findings> {
     notConverged: found.converged ? undefined : found.reason,
     human: () => {
       const chance = shareByChance.at(-1)!.chance;
+      const went =
+        found.reused > 0 ? `; ${found.reused} were there, ${found.computed} are new` : "";
       print(
-        `Shares in the top ${top} eigenspace of ${found.operator} at each checkpoint; by chance ` +
-          `${percent(chance.expected)}, at most ${percent(chance.band[1])}` +
-          (found.reused > 0 ? `; ${found.reused} were there, ${found.computed} are new` : ""),
+        `Curvature: shares in the top ${top} eigenspace of ${found.operator}, by chance ` +
+          `${percent(chance.expected)}${went}`,
+      );
+      print(
+        "in last: the displacement in the space of the last checkpoint; overlap: of both spaces",
       );
       printRows(columns, points);
       if (noisy) {

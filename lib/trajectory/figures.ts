@@ -215,16 +215,20 @@ export function sharpnessFigure({ points }: CurvatureAlong): Figure | undefined 
 /** Masks against the last ones. */
 export function masksFigure(found: readonly MaskStability[]): Figure {
   const { steps, threshold } = found[0]!;
-  const kept = (found[0]!.final.sparsity ? 1 - found[0]!.final.sparsity : 1).toPrecision(2);
+  const kept = (1 - found[0]!.final.sparsity).toPrecision(2);
+  const levels = found.map(({ chance }) => chance.at(-1)!);
+  const alike = levels.every((level) => Math.abs(level - levels[0]!) < 0.005);
+  const byChance = (of: MaskStability) =>
+    line(alike ? "by chance" : `${of.name}, by chance`, steps, of.chance, { dashed: true });
   return {
     title: "Masks along training against the last ones",
-    caption: `${kept} of the parameters kept; dashed: random masks; settled above ${threshold}`,
+    caption: `${kept} of the parameters kept; settled at ${threshold}`,
     x: stepAxis(steps),
     y: { label: "intersection over union", domain: [0, 1] },
-    marks: found.flatMap(({ name, iou, chance }) => [
-      line(name, steps, iou),
-      line(`${name}, by chance`, steps, chance, { dashed: true }),
-    ]),
+    marks: [
+      ...found.map(({ name, iou }) => line(name, steps, iou)),
+      ...(alike ? found.slice(0, 1) : found).map(byChance),
+    ],
   };
 }
 

@@ -163,16 +163,24 @@ async function sourcesOf(
   const given = Array.isArray(checkpoints) ? checkpoints : [checkpoints];
   const sources: CheckpointSource[] = [];
   for (const source of given) {
-    const folder =
-      typeof source === "string" && (await stat(source).catch(() => undefined))?.isDirectory();
-    if (folder) {
-      const found = await listCheckpoints(source);
-      if (found.length === 0)
+    if (typeof source !== "string") {
+      sources.push(source);
+      continue;
+    }
+    const found = await stat(source).catch((cause: Error) => {
+      throw new OptionError(
+        `trajectory: expected a folder or a file of parameters, got ${source}: ${cause.message}`,
+        { cause },
+      );
+    });
+    if (found.isDirectory()) {
+      const files = await listCheckpoints(source);
+      if (files.length === 0)
         throw new OptionError(
           `trajectory: expected a folder of checkpoints with numbers in their names, such as ` +
             `step-001000.safetensors, got ${source}, which has none`,
         );
-      sources.push(...found.map(({ file }) => file));
+      sources.push(...files.map(({ file }) => file));
     } else sources.push(source);
   }
   return sources;
