@@ -68,6 +68,17 @@ export {
 } from "./checkpoints";
 export { type ClassDecomposition, classDecomposition, gradientCovariance } from "./classes";
 export {
+  type ComparedCell,
+  type ComparedColumn,
+  type ComparedOperator,
+  type ComparedRow,
+  type ComparedSpectrum,
+  type CompareOptions,
+  type Comparison,
+  compare,
+  type NamedModel,
+} from "./compare";
+export {
   type ArraySource,
   type ArrayValues,
   type DataArray,
@@ -362,7 +373,12 @@ export {
   type PruningCost,
 } from "./subnetworks/curvature";
 export {
+  breakingFigure,
   correlationFigure,
+  linkFigure,
+  maskedSpectraFigure,
+} from "./subnetworks/figures";
+export {
   type Link,
   type LinkColumn,
   type LinkCorrelation,
@@ -370,7 +386,6 @@ export {
   type LinkOptions,
   type LinkRow,
   type LinkSubject,
-  linkFigure,
   subnetworkLink,
 } from "./subnetworks/link";
 export {
@@ -444,8 +459,18 @@ export {
   initialParameters,
   initialRules,
 } from "./training/initial";
+export {
+  CONTROLS,
+  type Control,
+  type Lottery,
+  type LotteryOptions,
+  type LotteryPlan,
+  type LotteryProgress,
+  lottery,
+} from "./training/lottery";
 export type { Schedule } from "./training/schedules";
 export type { OptimizerOptions } from "./training/session";
+export type { LotteryLevel, OverSeeds, TicketSummary } from "./training/ticket-figures";
 export {
   type RecipeOptions,
   type Training,

@@ -608,7 +608,7 @@ export const COMMANDS: readonly CommandRow[] = [
     groups: ["data", "loss", "model", "operator", "run", "out"],
     options: [
       ["--parts <names>", "by commas: geometry, curvature, charges, masks, predictions", names],
-      ["--steps <n,...>", "the step of each checkpoint (default: numbers in names)", numbers],
+      ["--steps <n,n>", "the step of each checkpoint (default: numbers in names)", numbers],
       [
         "--by <group>",
         "geometry: of each layer (default), tensor, or none",
@@ -693,7 +693,7 @@ export const COMMANDS: readonly CommandRow[] = [
       ["--k <n>", "eigenvectors whose spaces are compared (default 10; 0: none)", whole(0)],
       ["--test-data <file>", "barriers on other data as well", text],
       ["--test-inputs <file...>", "the same in files of their own", text],
-      ["--test-targets <file>", "", text],
+      ["--test-targets <file>", "and their targets", text],
     ],
     notes:
       "Without data the units are matched, and nothing more. --out gets aligned.onnx (the second\n" +
@@ -788,6 +788,33 @@ export const COMMANDS: readonly CommandRow[] = [
       "With --out each run is kept as it is computed, and the same command computes only what is\n" +
       "missing; points.csv and figures are written there.",
     load: () => require("./double-descent") as typeof import("./double-descent"),
+  },
+  {
+    name: "compare",
+    summary:
+      "several networks on one data set: loss, ranks, spectra, anisotropy, symmetries, a row each",
+    files: ["others", "further networks"],
+    examples: [
+      "eigenscope compare mlp.onnx lenet.onnx resnet.onnx --data val.npz --out comparison",
+      "eigenscope compare small.onnx large.onnx --data val.npz --operators ggn --max-exact 4000",
+    ],
+    groups: ["data", "loss", "model", "run", "out"],
+    options: [
+      ["--operators <names>", "by commas: hessian, ggn (default both), functional", names],
+      ["--k <n>", "leading eigenvalues (default 10)", whole(1)],
+      [
+        "--max-exact <n>",
+        "the largest matrix that is decomposed as a whole (default 2000)",
+        whole(1),
+      ],
+      ["--tol <x>", "estimated ranks: what counts, over the largest (default 1e-4)", notNegative],
+      ["--probes <n>", "estimates: random vectors (default 16 for ranks, else 64)", whole(2)],
+    ],
+    notes:
+      "Exact ranks and measures are computed in float64 from whole spectra; larger networks get estimates\n" +
+      "with their errors. What fails for one network says why, and the others go on. With --out each row\n" +
+      "is kept as it is done, and the same command computes only what is missing.",
+    load: () => require("./compare") as typeof import("./compare"),
   },
   {
     name: "verify",

@@ -7,7 +7,6 @@ import type { CallOptions } from "../call";
 import type { DataSet } from "../data/data";
 import { NotConvergedError, OptionError } from "../errors";
 import { exactDiagonal } from "../exact";
-import type { Figure } from "../figures/figure";
 import type { Checkpoint } from "../landscape/directions";
 import type { LinearOperator } from "../linear-operator";
 import { CRITERIA, type Criterion } from "../masks/criteria";
@@ -453,71 +452,4 @@ function verdictOf(
     );
   const count = tests.filter(({ significant }) => significant).length;
   return `${text}; ${count} significant at ${level} after the correction of ${NAMES[correction]}`;
-}
-
-/** Values less their mean over the layers of a network, over the deviation there. */
-function standardised(values: Float64Array): Float64Array {
-  const known = values.filter((x) => Number.isFinite(x));
-  const mean = sum(known) / known.length;
-  const deviation = Math.sqrt(sum(known.map((x) => (x - mean) ** 2)) / known.length);
-  return values.map((x) =>
-    deviation > 1e-12 * Math.abs(mean) ? (x - mean) / deviation : x - mean,
-  );
-}
-
-/** The table in colours: columns standardised over the layers of each network. */
-export function linkFigure({ columns, rows }: Pick<Link, "columns" | "rows">): Figure {
-  const networks = [...new Set(rows.map(({ network }) => network))];
-  const values = new Float64Array(rows.length * columns.length);
-  for (const network of networks) {
-    const at = [...rows.keys()].filter((r) => rows[r]!.network === network);
-    columns.forEach((_, c) => {
-      const column = standardised(Float64Array.from(at, (r) => rows[r]!.values[c]!));
-      at.forEach((r, i) => {
-        values[r * columns.length + c] = column[i]!;
-      });
-    });
-  }
-  const names = rows.map(({ network, layer }) =>
-    networks.length === 1 ? layer : `${network}: ${layer}`,
-  );
-  const heads = columns.map(({ name }) => name);
-  return {
-    title: "Layers by sub-networks, symmetry breaking and curvature",
-    caption: "Each column less its mean over the layers of a network, over its deviation there",
-    x: { label: "", categories: heads },
-    y: { label: "layer", categories: names },
-    marks: [
-      {
-        ...{ kind: "heat", values, rows: names, columns: heads },
-        ...{ label: "deviations from the mean", domain: [-2, 2] },
-      },
-    ],
-  };
-}
-
-/** Spearman's correlations between all columns of different families. */
-export function correlationFigure({
-  columns,
-  correlations,
-}: Pick<Link, "columns" | "correlations">): Figure {
-  const names = columns.map(({ name }) => name);
-  const values = new Float64Array(names.length ** 2).fill(Number.NaN);
-  for (const { a, b, spearman } of correlations) {
-    const [i, j] = [names.indexOf(a), names.indexOf(b)];
-    values[i * names.length + j] = values[j * names.length + i] = spearman;
-  }
-  const n = Math.max(0, ...correlations.map((row) => row.n));
-  return {
-    title: "Rank correlations over layers",
-    caption: `Spearman, ranks within each network, up to ${n} layers`,
-    x: { label: "", categories: names },
-    y: { label: "", categories: names },
-    marks: [
-      {
-        ...{ kind: "heat", values, rows: names, columns: names },
-        ...{ label: "Spearman's rho", domain: [-1, 1] },
-      },
-    ],
-  };
 }
