@@ -430,7 +430,11 @@ export const COMMANDS: readonly CommandRow[] = [
         "the parameters that training began with; then one for each of --models",
         text,
       ],
-      ["--models <file...>", "link: further networks, such as other seeds", text],
+      [
+        "--models <file...>",
+        "link: further networks, or checkpoints of the first, such as other seeds",
+        text,
+      ],
       ["--checkpoints <folder>", "course: symmetry breaking at each of these", text],
       ["--k <n>", "eigenvalues and eigenvectors (default 10)", whole(1)],
       ["--max-exact <n>", "curvature: all eigenvalues up to this order (default 500)", whole(1)],

@@ -1,4 +1,5 @@
 /** The parts of eigenscope subnetworks, one row each. */
+import { extname } from "node:path";
 import type { CallOptions } from "../call";
 import { listCheckpoints, loadCheckpoint } from "../checkpoints";
 import { OptionError } from "../errors";
@@ -213,6 +214,20 @@ async function curvature(context: PartContext): Promise<Findings> {
 
 // ---- symmetry breaking ----------------------------------------------------------------------
 
+/** What people see; files have all. */
+const SHOWN: readonly BreakingMeasure[] = [
+  "exchange",
+  "exchangeBalanced",
+  "distinct",
+  "importance",
+  "importanceBalanced",
+  "fisherImportance",
+  "weightShift",
+  "kurtosis",
+  "chargeSpread",
+  "transposition",
+];
+
 interface BreakingRow extends MeasuredBreaking {
   layer: string;
   units: number;
@@ -279,13 +294,15 @@ async function breaking(context: PartContext): Promise<Findings> {
           breakingColumns.filter(([, value]) =>
             rows.some((row) => value(row) !== undefined && !Number.isNaN(value(row))),
           ),
-          rows,
+          rows.filter(({ measure }) => SHOWN.includes(measure)),
         );
       }
-      if (all.length > 0)
-        print(
-          "\nz: against networks with new initial weights, and with each tensor's numbers permuted",
-        );
+      if (all.length === 0) return;
+      print(
+        "\nz: against networks with new initial weights, and with each tensor's numbers permuted",
+      );
+      const shown = SHOWN.filter((name) => all.flat().some(({ measure }) => measure === name));
+      printPairs(shown.map((name) => [name, BREAKING_MEASURES[name]] as const));
     },
   };
 }
@@ -371,6 +388,17 @@ const correlationColumns: Columns<Correlation> = [
   ["corrected", ({ adjusted }) => adjusted, (x: number) => number(x, 2)],
 ];
 
+/** Lines of at most so many letters. */
+function wrapped(text: string, width = 96): string[] {
+  return text.split(" ").reduce<string[]>((lines, word) => {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + 1 + word.length <= width)
+      lines[lines.length - 1] = `${last} ${word}`;
+    else lines.push(word);
+    return lines;
+  }, []);
+}
+
 function printLink(link: Link): void {
   const { columns, rows, correlations, correction } = link;
   print("Layers: sub-networks, symmetry breaking and curvature");
@@ -381,16 +409,20 @@ function printLink(link: Link): void {
     ]);
     for (const line of table(["", ...rows.map(({ layer }) => layer)], lines)) print(line);
   } else print(`${rows.length} layers: layers.csv and layers.svg of --out have the table`);
-  print(`\nRank correlations over ${link.verdict}`);
-  const known = correlations.filter(({ p }) => !Number.isNaN(p));
-  const strongest = [...known]
+  print();
+  for (const line of wrapped(`Rank correlations over ${link.verdict}`)) print(line);
+  if (correlations.length === 0) return;
+  const strongest = [...correlations]
     .sort((a, b) => a.p - b.p || Math.abs(b.spearman) - Math.abs(a.spearman))
     .slice(0, MOST_CORRELATIONS);
   printRows(correlationColumns, strongest);
-  if (strongest.length < known.length)
-    print(`and ${known.length - strongest.length} of larger p: --json and --out have all of them`);
+  if (strongest.length < correlations.length)
+    print(
+      `and ${correlations.length - strongest.length} of larger p: --json and --out have all of them`,
+    );
+  const by = correction === "holm" ? "Holm" : "Benjamini and Hochberg";
   print(
-    `p by permuting the layers of each network; corrected by ${correction === "holm" ? "Holm" : "Benjamini and Hochberg"} for ${known.length} correlations`,
+    `p by permuting the layers of each network; corrected by ${by} for ${correlations.length} correlations`,
   );
 }
 
@@ -404,7 +436,10 @@ async function subjectsOf({ file, model, args, call }: PartContext): Promise<Lin
     initial && loadCheckpoint(opened, initial[i]!, { signal: call.signal });
   const subjects: LinkSubject[] = [{ name: file, model, initial: await at(model, 0) }];
   for (const [i, path] of models.entries()) {
-    const opened = await openModel(path, args);
+    const opened =
+      extname(path) === ".onnx"
+        ? await openModel(path, args)
+        : model.withParameters(await loadCheckpoint(model, path, { signal: call.signal }));
     subjects.push({ name: path, model: opened, initial: await at(opened, i + 1) });
   }
   return subjects;

@@ -14,13 +14,13 @@ export function maskedSpectraFigure(
   };
   return {
     title: "Leading eigenvalues of a sub-network",
-    caption: `${found.operator}; ${found.kept} of ${found.dim} parameters`,
+    caption: `${found.operator} of the whole network, and of ${found.kept} of ${found.dim} parameters at the trained and the pruned network`,
     x: { label: "eigenvalue" },
     y: { label: "value", scale: "log" },
     marks: [
-      series("whole network", found.whole.values),
-      series("sub-network, trained network", found.dense.values),
-      series("sub-network, pruned network", found.pruned.values),
+      series("whole", found.whole.values),
+      series("trained", found.dense.values),
+      series("pruned", found.pruned.values),
     ],
   };
 }
@@ -54,6 +54,9 @@ function standardised(values: Float64Array): Float64Array {
   );
 }
 
+/** Room for the name of each column. */
+const widthOf = (columns: number) => 300 + 60 * columns;
+
 /** The table in colours: columns standardised over the layers of each network. */
 export function linkFigure({ columns, rows }: Pick<Link, "columns" | "rows">): Figure {
   const networks = [...new Set(rows.map(({ network }) => network))];
@@ -74,12 +77,13 @@ export function linkFigure({ columns, rows }: Pick<Link, "columns" | "rows">): F
   return {
     title: "Layers by sub-networks, symmetry breaking and curvature",
     caption: "Each column less its mean over the layers of a network, over its deviation there",
+    width: widthOf(heads.length),
     x: { label: "", categories: heads },
     y: { label: "layer", categories: names },
     marks: [
       {
         ...{ kind: "heat", values, rows: names, columns: heads },
-        ...{ label: "deviations from the mean", domain: [-2, 2] },
+        ...{ label: "standardised", domain: [-2, 2] },
       },
     ],
   };
@@ -100,6 +104,7 @@ export function correlationFigure({
   return {
     title: "Rank correlations over layers",
     caption: `Spearman, ranks within each network, up to ${n} layers`,
+    width: widthOf(names.length),
     x: { label: "", categories: names },
     y: { label: "", categories: names },
     marks: [

@@ -414,7 +414,9 @@ function correlationsOf(
           block: layers.map(({ layer }) => layer).join("\n"),
         }),
       }));
-      return [{ a: a.name, b: b.name, ...correlate(strata) }];
+      const found = correlate(strata);
+      // Of two layers every order is as far from 0.
+      return found.smallestP < 1 ? [{ a: a.name, b: b.name, ...found }] : [];
     }),
   );
   const adjusted = adjustedP(
@@ -436,20 +438,20 @@ function verdictOf(
   correction: Correction,
   level: number,
 ): string {
-  const tests = correlations.filter(({ p }) => !Number.isNaN(p));
   const networks = new Set(rows.map(({ network }) => network)).size;
   const layers = `${rows.length} layers of ${networks === 1 ? "one network" : `${networks} networks`}`;
-  if (tests.length === 0) return `${layers}: no two columns that differ between layers`;
-  const least = Math.min(...tests.map(({ smallestP }) => smallestP));
+  if (correlations.length === 0)
+    return `${layers}: no two columns that could be told apart by their order`;
+  const least = Math.min(...correlations.map(({ smallestP }) => smallestP));
   const number = (p: number) => (p < 0.001 ? p.toExponential(1) : p.toPrecision(2));
-  const text = `${layers}, ${tests.length} correlations: the smallest p that any can have is ${number(least)}`;
-  const together = Math.min(1, least * tests.length);
+  const text = `${layers}, ${correlations.length} correlations: the smallest p that any can have is ${number(least)}`;
+  const together = Math.min(1, least * correlations.length);
   if (least > level) return `${text}, so none can be significant at ${level}; pool more networks`;
   if (correction === "holm" && together > level)
     return (
       `${text}, after the correction of Holm at least ${number(together)} for a single finding, so ` +
       `none alone can be significant at ${level}; pool more networks`
     );
-  const count = tests.filter(({ significant }) => significant).length;
+  const count = correlations.filter(({ significant }) => significant).length;
   return `${text}; ${count} significant at ${level} after the correction of ${NAMES[correction]}`;
 }
