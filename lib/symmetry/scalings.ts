@@ -37,6 +37,8 @@ export interface Scaling {
   readonly units: number;
   /** Copies of the index that scale on their own, such as heads. */
   readonly contexts: number;
+  /** The index in Atoms; undefined of whole tensors. */
+  readonly atom: number | undefined;
   readonly places: readonly ScaledPlace[];
   readonly defects: readonly Defect[];
   /** Small numbers that are added before a square root, and make it approximate. */
@@ -574,7 +576,7 @@ function scalingOf(system: System, solution: Float64Array, kind: Scaling["kind"]
   const nonzero = <T extends { form: Form }>(all: readonly T[]) =>
     all.filter(({ form }) => at(form, solution) !== 0);
   return {
-    ...{ kind, units, contexts: copies, places },
+    ...{ kind, units, contexts: copies, places, atom },
     defects: nonzero(system.defects).map(({ node, operand, piece, form }) => ({
       ...{ node, operand, piece },
       degree: -at(form, solution),
