@@ -393,6 +393,182 @@ describe("what the graph says", () => {
     expect(prediction).toMatchObject({ form: "linear", reason });
   });
 
+  /** A weight of normal numbers. */
+  const weight = (name: string, dims: number[], seed: number) =>
+    doubles(
+      name,
+      dims,
+      normals(
+        seed,
+        dims.reduce((a, b) => a * b, 1),
+        0.6,
+      ),
+    );
+  const [a45, b53] = [weight("a", [4, 5], 1), weight("b", [5, 3], 2)];
+  const flatHead = [
+    node("Flatten", ["h"], ["f"]),
+    node("Gemm", ["f", "b"], ["out"], { transB: 1n }),
+  ];
+  interface Other {
+    nodes: ReturnType<typeof node>[];
+    weights: ReturnType<typeof doubles>[];
+    x: number[];
+    y: number[];
+    classes?: number;
+    loss?: Parameters<typeof loadModel>[1] & object;
+    wanted: { form: string; method: string; reason: string | RegExp };
+  }
+  const linear = (reason: string) => ({ form: "linear", method: "generic", reason });
+  const convolutional = {
+    form: "linear convolutional",
+    method: "generic",
+    reason: /^it has convolutions/,
+  };
+  const closed = { form: "linear", method: "closed form", reason: "" };
+  const bothLayers = [node("MatMul", ["x", "a"], ["h"]), node("MatMul", ["h", "b"], ["out"])];
+  const OTHERS: [string, Other][] = [
+    [
+      "positions of a sequence as samples",
+      { nodes: bothLayers, weights: [a45, b53], x: [6, 4], y: [6, 3], wanted: closed },
+    ],
+    [
+      "classes of each position",
+      {
+        nodes: bothLayers,
+        weights: [a45, b53],
+        ...{ x: [6, 4], y: [6], classes: 3 },
+        loss: { loss: { name: "cross-entropy", classAxis: 2 } },
+        wanted: closed,
+      },
+    ],
+    [
+      "classes before positions",
+      {
+        nodes: [
+          node("MatMul", ["x", "a"], ["h"]),
+          node("MatMul", ["h", "b"], ["o"]),
+          node("Transpose", ["o"], ["out"], { perm: [0n, 2n, 1n] }),
+        ],
+        weights: [a45, b53],
+        ...{ x: [6, 4], y: [6], classes: 3 },
+        wanted: linear("it has a product that is no dense layer of one stored weight"),
+      },
+    ],
+    [
+      "relu at each position",
+      {
+        nodes: [
+          node("MatMul", ["x", "a"], ["h"]),
+          node("Relu", ["h"], ["r"]),
+          node("MatMul", ["r", "b"], ["out"]),
+        ],
+        weights: [a45, b53],
+        ...{ x: [6, 4], y: [6, 3] },
+        wanted: { form: "one hidden layer", method: "closed form", reason: "" },
+      },
+    ],
+    [
+      "features of the data",
+      {
+        nodes: [
+          node("Relu", ["x"], ["p"]),
+          node("Gemm", ["p", "a"], ["h"]),
+          node("Gemm", ["h", "b"], ["out"]),
+        ],
+        weights: [a45, b53],
+        ...{ x: [4], y: [3] },
+        wanted: linear("its inputs are features of the data"),
+      },
+    ],
+    [
+      "residual streams",
+      {
+        nodes: [
+          node("Gemm", ["x", "a"], ["h"]),
+          node("Add", ["x", "h"], ["s"]),
+          node("Gemm", ["s", "b"], ["out"]),
+        ],
+        weights: [weight("a", [4, 4], 1), weight("b", [4, 2], 2)],
+        ...{ x: [4], y: [2] },
+        wanted: linear("it has branches"),
+      },
+    ],
+    [
+      "a weight used twice",
+      {
+        nodes: [node("Gemm", ["x", "a"], ["h"]), node("Gemm", ["h", "a"], ["out"], { transB: 1n })],
+        weights: [weight("a", [4, 3], 1)],
+        ...{ x: [4], y: [4] },
+        wanted: linear("a is used by several layers"),
+      },
+    ],
+    [
+      "one bias of two",
+      {
+        nodes: [node("Gemm", ["x", "a"], ["h"]), node("Gemm", ["h", "b", "out.bias"], ["out"])],
+        weights: [a45, b53, weight("out.bias", [3], 3)],
+        ...{ x: [4], y: [3] },
+        wanted: linear("no closed form is known where only some layers have a bias"),
+      },
+    ],
+    [
+      "padding and pooling",
+      {
+        nodes: [
+          node("Conv", ["x", "a"], ["c"], { pads: [1n, 1n, 1n, 1n] }),
+          node("AveragePool", ["c"], ["h"], { kernel_shape: [2n, 2n], strides: [2n, 2n] }),
+          ...flatHead,
+        ],
+        weights: [weight("a", [3, 2, 3, 3], 1), weight("b", [3, 12], 2)],
+        ...{ x: [2, 4, 4], y: [3] },
+        wanted: convolutional,
+      },
+    ],
+    [
+      "strides and groups",
+      {
+        nodes: [node("Conv", ["x", "a"], ["h"], { group: 2n, strides: [2n] }), ...flatHead],
+        weights: [weight("a", [4, 1, 3], 1), weight("b", [2, 8], 2)],
+        ...{ x: [2, 6], y: [2] },
+        wanted: convolutional,
+      },
+    ],
+    [
+      "transposed convolutions",
+      {
+        nodes: [node("Conv", ["x", "a"], ["h"]), node("ConvTranspose", ["h", "b"], ["out"])],
+        weights: [weight("a", [3, 1, 3], 1), weight("b", [3, 1, 3], 2)],
+        ...{ x: [1, 6], y: [1, 6] },
+        wanted: convolutional,
+      },
+    ],
+  ];
+  test.each(OTHERS)("%s", async (_, { nodes, weights, x, y, classes, loss, wanted }) => {
+    const samples = 60;
+    const model = await loadModel(
+      modelBytes({
+        nodes,
+        initializers: weights,
+        inputs: [value("x", ["batch", ...x], DataType.DOUBLE)],
+        outputs,
+      }),
+      loss ?? { loss: classes ? "cross-entropy" : "mse" },
+    );
+    const count = (dims: number[]) => dims.reduce((total, n) => total * n, samples);
+    const targets = classes ? integers(7, count(y), classes) : normals(7, count(y));
+    const found = await both({
+      model,
+      data: await loadData({
+        x: shape(normals(6, count(x)), samples, ...x),
+        y: { data: targets, shape: [samples, ...y] },
+      }),
+    });
+    expect(found.predicted).toEqual(found.measured);
+    const { form, reason, hessian } = found.prediction;
+    expect({ form, method: hessian!.method }).toEqual({ form: wanted.form, method: wanted.method });
+    expect(reason).toMatch(wanted.reason);
+  });
+
   test("layers that are held are no part of the rank", async () => {
     const model = await loadModel(mlp({ widths: [5, 4, 3], bias: false }), {
       loss: "mse",

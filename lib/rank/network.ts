@@ -33,6 +33,7 @@ export type NetworkForm =
   | {
       readonly kind: "one-hidden-layer";
       readonly layers: readonly [DenseLayer, DenseLayer];
+      readonly positions: number;
       readonly between: Nonlinearity;
     }
   | { readonly kind: "other"; readonly why: string };
@@ -68,8 +69,13 @@ function formOf(model: Model, graph: PrimitiveGraph, lossName: string): NetworkF
     const { between } = chain;
     if (between.length === 0)
       return { kind: "chain", layers: chain.layers, positions: chain.positions };
-    if (first && second && !third && between.length === 1 && chain.positions === 1)
-      return { kind: "one-hidden-layer", layers: [first, second], between: between[0]! };
+    if (first && second && !third && between.length === 1)
+      return {
+        kind: "one-hidden-layer",
+        layers: [first, second],
+        between: between[0]!,
+        positions: chain.positions,
+      };
   }
   const needed = neededFor(nodes, end);
   const seesData = dependents(nodes, (node) => node.op === "Input");
@@ -175,6 +181,7 @@ function walk({ nodes, leaves }: PrimitiveGraph, end: number, parameters: number
   let positions = 0;
   let bias: number | undefined;
   let mixed = false;
+  let bent = false;
   const used = new Set<number>();
   const no = (why: string): Walked => ({ between, positions, why });
   for (let at = end; ; ) {
@@ -193,6 +200,7 @@ function walk({ nodes, leaves }: PrimitiveGraph, end: number, parameters: number
       if (layers.length === 0) return no("an activation stands at its output");
       if (bias !== undefined) return no("something is added after an activation");
       between.unshift(nonlinear.what);
+      bent = true;
       at = nonlinear.of;
       continue;
     }
@@ -212,7 +220,9 @@ function walk({ nodes, leaves }: PrimitiveGraph, end: number, parameters: number
     }
     const dense = node.op === "Dot" ? denseOf(nodes, at, data[0]!) : undefined;
     if (!dense || leaf === undefined)
-      return no(`it has a ${node.op} that is no dense layer of one stored weight`);
+      return no(
+        `it has a ${node.op === "Dot" ? "product" : node.op} that is no dense layer of one stored weight`,
+      );
     if (positions !== 0 && positions !== dense.positions)
       return no("layers act on other positions");
     positions = dense.positions;
@@ -238,8 +248,10 @@ function walk({ nodes, leaves }: PrimitiveGraph, end: number, parameters: number
       rows: dense.rows,
     });
     bias = undefined;
+    bent = false;
     at = data[0]!;
   }
+  if (bent) return no("its inputs are features of the data");
   if (bias !== undefined) return no("something is added to the input");
   if (layers.length === 0) return no("it has no dense layer");
   if (positions > 1 && mixed) return no("positions and features are mixed between layers");
@@ -286,6 +298,10 @@ function denseOf(nodes: readonly PrimitiveNode[], at: number, data: number) {
   // The first axis is that of the samples, of which there may be several positions already.
   const rows = size(x, lengths, (label) => !w.includes(label));
   const samples = nodes.find((node) => node.op === "Input")!.shape[0]!;
+  // Several positions: features last.
+  const free = [...x].filter((label) => !w.includes(label)).join("");
+  const made = [...w].filter((label) => !x.includes(label)).join("");
+  if (rows > samples && (out !== free + made || !x.startsWith(free))) return undefined;
   return { inputs, outputs, positions: rows / samples, rows: !x.includes(w[0]!) };
 }
 

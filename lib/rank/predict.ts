@@ -133,7 +133,7 @@ export async function rankPrediction(
     return nothing(form, why, data, values.length / data.samples);
   }
   const residuals = residualsOf({ values, shape }, targets, loss, form.activation);
-  const positions = form.kind === "chain" ? form.positions : 1;
+  const positions = form.kind === "linear" ? 1 : form.positions;
   const rows = data.samples * positions;
   const x = await inputsOf(model, data, checked);
   const facts: Facts = { form, loss, residuals, x, rows, dimension: x.length / rows };
@@ -163,11 +163,11 @@ const widthsOf = (layers: readonly DenseLayer[]) => [
 ];
 
 /** A chain whose rows are the positions of samples has curvature and residuals of each. */
-function perRow({ form, residuals, rows }: Facts, samples: number) {
+function perRow({ residuals, rows }: Facts, samples: number) {
   const share = rows / samples;
   return {
     count: residuals.delta.length / rows,
-    curvatureRank: residuals.curvatureRank / (form.kind === "chain" ? share : 1),
+    curvatureRank: residuals.curvatureRank / share,
   };
 }
 
@@ -202,8 +202,10 @@ async function predict(
       reason = "no closed form is known for biased networks with a bottleneck or few residuals";
     } else reason = "no closed form is known where only some layers have a bias";
     conditions.push(...(await fullRankConditions(model, layers, signal)));
-  } else if (form.kind === "one-hidden-layer") {
-    const layer = await hiddenLayer(model, facts, signal);
+  } else if (form.kind === "one-hidden-layer" && !Number.isInteger(curvatureRank))
+    reason = "classes are no features of the last layer";
+  else if (form.kind === "one-hidden-layer") {
+    const layer = await hiddenLayer(model, facts, curvatureRank, signal);
     conditions.push(...layer.conditions);
     if (layer.conditions.every(({ holds }) => holds))
       formulas = hiddenLayerRanks({
@@ -404,7 +406,8 @@ function weightOf(model: Model, { weight, inputs, outputs, rows }: DenseLayer): 
 /** Which inputs move each unit of a hidden layer. */
 async function hiddenLayer(
   model: Model,
-  { form, x, rows, dimension, residuals: { curvatureRank } }: Facts,
+  { form, x, rows, dimension }: Facts,
+  curvatureRank: number,
   signal: AbortSignal | undefined,
 ): Promise<{ unitRanks: number[]; straight: number; conditions: RankCondition[] }> {
   if (form.kind !== "one-hidden-layer") return { unitRanks: [], straight: 0, conditions: [] };

@@ -157,7 +157,7 @@ function byClass(
   return {
     delta,
     // Adding the same to all classes changes nothing.
-    curvatureRank: values.length / shape[0]! - inner,
+    curvatureRank: (predictions / shape[0]!) * (classes - 1),
     reference: Math.sqrt(2 * predictions),
     ignored,
     targetsFor: ignored
