@@ -113,7 +113,9 @@ class Rules {
     });
     for (let id = nodes.length - 1; id >= 0; id--) {
       const known = nodes[id]!.op === "WindowArgmax" || nodes[id]!.op === "Reshape";
-      const used = readers[id]!.every((to) => this.pooled.has(to) || this.silent.has(to));
+      const used = readers[id]!.every(
+        (to) => this.pooled.has(to) || (this.silent.has(to) && nodes[to]!.op === "Reshape"),
+      );
       if (known && used && id !== output && id !== logits) this.silent.add(id);
     }
   }
