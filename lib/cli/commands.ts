@@ -406,7 +406,8 @@ export const COMMANDS: readonly CommandRow[] = [
     examples: [
       "eigenscope subnetworks model.onnx --data val.npz --initial init.onnx --out links",
       "eigenscope subnetworks model.onnx --data val.npz --parts curvature --mask masks/magnitude.npz",
-      "eigenscope subnetworks seed0.onnx --models seed1.onnx seed2.onnx --data val.npz --parts link",
+      "eigenscope subnetworks seed0.onnx --models seed1.onnx --models seed2.onnx --data val.npz \\\n" +
+        "    --parts link",
       "eigenscope subnetworks model.onnx --data val.npz --parts course --checkpoints run",
     ],
     groups: ["operator", "data", "loss", "model", "run", "out"],
@@ -427,7 +428,7 @@ export const COMMANDS: readonly CommandRow[] = [
       ],
       [
         "--initial <file...>",
-        "the parameters that training began with; then one for each of --models",
+        "the parameters that training began with; again for each of --models, in order",
         text,
       ],
       [
@@ -811,7 +812,7 @@ export const COMMANDS: readonly CommandRow[] = [
         "the largest matrix that is decomposed as a whole (default 2000)",
         whole(1),
       ],
-      ["--tol <x>", "estimated ranks: what counts, over the largest (default 1e-4)", notNegative],
+      ["--tol <x>", "estimated ranks: what counts, over the largest (default 1e-3)", notNegative],
       ["--probes <n>", "estimates: random vectors (default 16 for ranks, else 64)", whole(2)],
     ],
     notes:

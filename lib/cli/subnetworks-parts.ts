@@ -82,7 +82,8 @@ function criteriaOf({ criterion, initial }: SubnetworksArguments) {
 
 async function chosenMask(context: PartContext): Promise<Mask> {
   const { model, data, args, call } = context;
-  if (args.mask !== undefined) return loadMask(args.mask, model.parameters, call);
+  if (args.mask !== undefined)
+    return loadMask(args.mask, model.parameters, { signal: call.signal });
   const { keep = 0.1, scope, seed, k } = args;
   const [criterion] = criteriaOf(args);
   const initial = await initialOf(context);
@@ -147,11 +148,8 @@ function printCurvature(found: MaskedCurvature, mask: Mask): void {
   printPairs([
     ["leading eigenvectors on it", against(overlap)],
     ...(traceOverlap ? ([["trace on it", against(traceOverlap)]] as const) : []),
-    ["loss when the others are taken away", `${number(cost.before)} to ${number(cost.after)}`],
-    [
-      "by gradient and curvature",
-      `${number(cost.before + cost.linear)} and ${number(cost.before + cost.linear + cost.quadratic)}`,
-    ],
+    ["loss without the others", `${number(cost.before)} to ${number(cost.after)}`],
+    ["by the quadratic model", number(cost.before + cost.linear + cost.quadratic)],
   ]);
   if (conditional) printConditional(conditional);
   print("\nTensors: what the mask keeps, and their shares");
@@ -319,7 +317,8 @@ async function course({ model, data, args, call }: PartContext): Promise<Finding
   if (listed.length === 0)
     throw new OptionError(`--checkpoints: expected checkpoints in ${folder}, got none`);
   const places: Float64Array[] = [];
-  for (const { file } of listed) places.push(await loadCheckpoint(model, file, call));
+  for (const { file } of listed)
+    places.push(await loadCheckpoint(model, file, { signal: call.signal }));
   const found = await symmetryBreakingAlong(model, places, { data, ...call });
   const steps = listed.map(({ step }) => step);
   const names = Object.keys(BREAKING_MEASURES) as BreakingMeasure[];
