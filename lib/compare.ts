@@ -42,7 +42,7 @@ export interface CompareOptions
    * estimated in `precision`, float32 by default, and ranks counted above a tolerance. Default 2000.
    */
   maxExact?: number | undefined;
-  /** Estimates: what counts for the rank, over the largest |lambda|. Default 1e-4. */
+  /** Estimates: what counts for the rank, over the largest |lambda|. Default 1e-3. */
   tol?: number | undefined;
   /** Estimates: random vectors. Default 16 for ranks, 64 for the rest. */
   probes?: number | undefined;
@@ -195,7 +195,7 @@ const CURVATURE: Stage = {
     ["participationRatio", "participation"],
     ["intrinsicDimension", "intrinsic dim"],
     ["effectiveRank", "effective rank"],
-    ["topMass", "top mass"],
+    ["topMass", "top share"],
   ],
   run: async (task, name) => {
     const { loss, threads, maxMemory, maxExact = 2000, precision } = task.options;
@@ -236,7 +236,7 @@ async function estimates(
   { options, call }: Task,
   definite: true | undefined,
 ) {
-  const { k = 10, tol, probes, seed } = options;
+  const { k = 10, tol = 1e-3, probes, seed } = options;
   const top = Math.min(k, operator.dim);
   const found = await anisotropy(operator, {
     ...{ method: "estimate", k: top, top: [top], probes, seed, definite },

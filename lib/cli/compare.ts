@@ -100,10 +100,22 @@ const SHARES = /accuracy|redundancy|topMass/;
 function cellText(cell: ComparedCell | undefined, key: string): string {
   if (!cell) return "";
   if ("failed" in cell) return "-";
+  const [factor, unit] = SHARES.test(key) ? [100, " %"] : [1, ""];
   const { value, error, how } = cell;
-  const text = (x: number) => (SHARES.test(key) ? `${(100 * x).toFixed(1)} %` : numberText(x));
-  if (how === "exact") return text(value);
-  return error === undefined ? `~${text(value)}` : `${text(value)} +- ${text(error)}`;
+  if (how === "estimated" && error !== undefined && error > 0)
+    return withError(factor * value, factor * error) + unit;
+  const text = unit ? (factor * value).toFixed(1) : numberText(value);
+  return `${how === "exact" ? "" : "~"}${text}${unit}`;
+}
+
+/** 34.8 +- 0.4: the error to one digit, and the value as far as that is known. */
+export function withError(value: number, error: number): string {
+  const digits = Math.min(12, Math.max(0, -Math.floor(Math.log10(error))));
+  const round = (x: number) => {
+    const step = 10 ** Math.max(0, Math.floor(Math.log10(error)));
+    return digits > 0 ? x.toFixed(digits) : count(Math.round(x / step) * step);
+  };
+  return `${round(value)} +- ${round(error)}`;
 }
 
 function printRows(
