@@ -131,6 +131,21 @@ test("curvature goes on from what --out holds, with the rate of the run", async 
   expect(other.err).toMatch(/holds results of other settings/);
 });
 
+test("charges of the graph's symmetries, with what steps make of them", () => {
+  const command = ["trajectory", file, join(folder, "run"), ...run, "--parts", "charges"];
+  const { charges } = json(...command, ...data, "--out", out).charges;
+  const units = charges.find(({ name }: { name: string }) => name.startsWith("rescaling"));
+  expect(units.drift).toHaveLength(5);
+  expect(units.predictionError[4]).toBeLessThan(1);
+  const sums = charges.find(({ name }: { name: string }) => name.startsWith("softmax-translation"));
+  expect(Math.max(...sums.relativeDrift)).toBeLessThan(1e-12);
+  expect(readdirSync(out)).toEqual(
+    expect.arrayContaining(["charge-drift.csv", "charges.csv", "charges.svg"]),
+  );
+  const { out: text } = cli(...command);
+  expect(text).toMatch(/^charge +number +norm +at the end +drift$/m);
+});
+
 test("predictions of several runs, with truth and ignorance", () => {
   const other = mkdtempSync(join(folder, "other-"));
   const files = ["far-0.npz", "far-7.npz"].map((name) => join(folder, name));

@@ -18,6 +18,7 @@ import {
   trace,
   trajectory,
 } from "../lib";
+import { symmetries } from "../lib/symmetry/symmetries";
 import { denseOperator, rejection, symmetric } from "./50-helpers";
 import { dataOf, dense, netModel, randomTheta } from "./support/networks";
 import { dot, errorOf, integers, norm, normals, outerSum, rowsOf } from "./support/numbers";
@@ -166,6 +167,22 @@ test("batches: the prediction is the mean over all of them", async () => {
       mean.map((x) => x / pairs),
     ),
   ).toBeLessThan(1e-12);
+});
+
+test("charges of the symmetries that the graph shows, under descent with decay", async () => {
+  const [rate, decay] = [0.25, 0.1];
+  const { model, data, places } = await descend(rate, 4, decay);
+  const found = symmetries(model, { loss: "cross-entropy" }).charges();
+  const units = found.find(({ name }) => /^rescaling: w0/.test(name))!;
+  expect(units.degree).toBe(2);
+  const [own, hand] = [units, rescaling].map(({ of }) => Float64Array.from(of(places[2]!)));
+  expect(errorOf(own!, hand!)).toBeLessThan(1e-14);
+  const sums = found.filter(({ degree }) => degree === 1);
+  expect(sums.reduce((total, { of }) => total + of(places[0]!).length, 0)).toBe(5);
+  const path = await trajectory(model, places);
+  const options = { ...RUN, data, learningRate: rate, weightDecay: decay };
+  for (const { predicted, values } of await chargeDrift(path, found, options))
+    expect(errorOf(predicted!, values)).toBeLessThan(1e-13);
 });
 
 test("charges: what is wrong is named", async () => {

@@ -6,8 +6,11 @@ import { OptionError } from "../errors";
 import type { KeepOptions } from "../masks/keep";
 import { requireCriterion } from "../masks/make";
 import type { Model } from "../model/model";
+import { symmetries } from "../symmetry/symmetries";
+import { chargeDrift } from "../trajectory/charges";
 import { curvatureAlong } from "../trajectory/curvature";
 import {
+  chargesFigure,
   componentsFigure,
   confinementFigure,
   mapFigure,
@@ -293,6 +296,87 @@ async function curvature(context: PartContext): Promise<Findings> {
   };
 }
 
+// ---- charges --------------------------------------------------------------------------------
+
+async function charges(context: PartContext): Promise<Findings | undefined> {
+  const { model, path, data, args, call, settings } = context;
+  const loss = lossOf(args);
+  const kept = symmetries(model, { data, loss }).charges();
+  if (kept.length === 0) {
+    if (args.parts?.includes("charges"))
+      throw new OptionError(
+        "--parts charges: expected a network with symmetries that conserve something, and its graph " +
+          "shows none",
+      );
+    return undefined;
+  }
+  const plain = (settings?.optimizer ?? "sgd") === "sgd";
+  const momentum = args.momentum ?? settings?.momentum ?? 0;
+  const rate = args.learningRate ?? (plain ? settings?.learningRates : undefined);
+  // Of descent with momentum the drift is another.
+  const predicts = rate !== undefined && momentum === 0;
+  const batchSize = args.batchSize ?? settings?.batchSize;
+  const found = await chargeDrift(path, kept, {
+    ...runOptions(args),
+    ...{ loss, signal: call.signal },
+    ...(predicts && {
+      learningRate: rate,
+      weightDecay: args.weightDecay ?? settings?.weightDecay,
+      data,
+      batchSize: data && batchSize ? batchSize : undefined,
+    }),
+  });
+  type Row = (typeof found)[number];
+  const end = path.length - 1;
+  const predicted = found.some(({ predictionError, degree }) => predictionError && degree === 2);
+  const decays = found.some(({ decayed }) => decayed);
+  const columns: Columns<Row> = [
+    ["charge", ({ name }) => name, String],
+    ["number", ({ size }) => size, count],
+    ["norm", ({ norms }) => norms[0], number],
+    ["at the end", ({ norms }) => norms[end], number],
+    ...(decays ? ([["decayed", ({ decayed }) => decayed?.[end], number]] as Columns<Row>) : []),
+    ["drift", ({ relativeDrift }) => relativeDrift[end], percent],
+    ...(predicted
+      ? ([
+          [
+            "not predicted",
+            ({ predictionError, degree }) => (degree === 2 ? predictionError?.[end] : undefined),
+            percent,
+          ],
+        ] as Columns<Row>)
+      : []),
+  ];
+  const rows = Array.from(path.steps, (step, t) => ({ step, t }));
+  const courses: Columns<(typeof rows)[number]> = [
+    ["step", ({ step }) => step, count],
+    ...found.map((row): Columns<(typeof rows)[number]>[number] => [
+      row.name,
+      ({ t }) => row.drift[t],
+      number,
+    ]),
+  ];
+  return {
+    json: {
+      charges: found.map(({ values: _, predicted: __, ...rest }) => rest),
+    },
+    arrays: Object.fromEntries(
+      found.map(({ name, values, size }) => [
+        `charges-${name.replaceAll(/[^\w.-]+/g, "-")}`,
+        { values, shape: [path.length, size] },
+      ]),
+    ),
+    files: { "charges.csv": csvOf(columns, found), "charge-drift.csv": csvOf(courses, rows) },
+    figures: { charges: chargesFigure(found, path.steps) },
+    human: () => {
+      print("Charges that gradient flow conserves, and their drift over the norm at the start");
+      if (predicted)
+        print("not predicted: the rest beside what discrete steps make of them, over the drift");
+      printRows(columns, found, 16);
+    },
+  };
+}
+
 // ---- masks ----------------------------------------------------------------------------------
 
 async function masks({ path, data, args, call }: PartContext): Promise<Findings> {
@@ -441,6 +525,7 @@ async function labelsOf(
 export const PARTS = {
   geometry: { needsData: false, run: geometry },
   curvature: { needsData: true, run: curvature },
+  charges: { needsData: false, run: charges },
   masks: { needsData: false, run: masks },
   predictions: { needsData: true, run: predictions },
 } satisfies Record<string, Part>;

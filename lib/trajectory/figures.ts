@@ -257,13 +257,20 @@ export function predictionsFigure(found: InPcaEmbedding): Figure {
   };
 }
 
-/** Drift of conserved charges, beside what discrete steps make of them where that is known. */
+/** The most series that one figure tells apart. */
+const MOST_SERIES = 8;
+
+/** Drift of conserved charges, of those that drift most. */
 export function chargesFigure(found: readonly ChargeDrift[], steps: Float64Array): Figure {
+  const last = ({ relativeDrift }: ChargeDrift) => relativeDrift.at(-1) || 0;
+  const most = [...found].sort((a, b) => last(b) - last(a)).slice(0, MOST_SERIES);
+  const shown = found.filter((row) => most.includes(row));
+  const left = found.length - shown.length;
   return {
     title: "Drift of conserved charges",
-    caption: "norm of q(t) - q(0) over that of q(0)",
+    caption: `norm of q(t) - q(0) over that of q(0)${left > 0 ? `; ${left} drift less` : ""}`,
     x: stepAxis(steps),
     y: { label: "relative drift", scale: "log" },
-    marks: found.map(({ name, relativeDrift }) => line(name, steps, relativeDrift)),
+    marks: shown.map(({ name, relativeDrift }) => line(name, steps, relativeDrift)),
   };
 }
