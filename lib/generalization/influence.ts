@@ -156,6 +156,11 @@ export async function leaveOneOut(
   const loss = mean(losses);
   const stuck = left.newton.losses.filter(Number.isNaN).length;
   const warnings: string[] = [];
+  if (damping === 0 && !inverse.rank.certain)
+    warnings.push(
+      "the smallest eigenvalue that counts is within 100 times the tolerance of the rank: what is " +
+        "left out rests on rounding; give damping",
+    );
   if (stuck > 0)
     warnings.push(
       `${stuck} samples have leverage 1: the others do not determine their outputs (interpolation), ` +
