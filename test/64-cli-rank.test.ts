@@ -94,7 +94,8 @@ test("--redundancy: what the kernel is made of", () => {
   const out = join(folder, "kernel");
   const document = json("rank", ...linear, "--redundancy", "--out", out);
   expect(document).toMatchObject({ operator: "ggn", kernel: 17, rank: { rank: 15 } });
-  expect(document.explained + document.unexplained).toBe(17);
+  expect(document).toMatchObject({ explained: 17, unexplained: 0 });
+  expect(document.sources[0]).toMatchObject({ name: "linear-gauge", dimension: 16, adds: 16 });
   const signals = document.sources.find(({ kind }: { kind: string }) => kind === "signals");
   expect(signals).toMatchObject({ name: "outputs of fc1.weight", dimension: 5, contained: 5 });
   expect(readFileSync(join(out, "redundancy.svg"), "utf8")).toContain("<svg");

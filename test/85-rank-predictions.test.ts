@@ -92,6 +92,26 @@ describe("linear networks without biases", () => {
     );
   });
 
+  test("O10 and O11: diagonal weights on white data, fitted and not", async () => {
+    const root = Math.sqrt(3);
+    const parameters = [2, 0, 0, 0, 1, 0, 3, 0, 0, 0.5];
+    const model = await loadModel(mlp({ widths: [3, 2, 2], bias: false, parameters }), {
+      loss: "mse",
+    });
+    const x = { data: Float64Array.of(root, 0, 0, 0, root, 0, 0, 0, root), shape: [3, 3] };
+    const y = [6 * root, 0, 0, 0.5 * root, 0, 0];
+    const off = [root, 0, 0, 2 * root, 0, 0];
+    for (const [shift, ranks] of [
+      [0, [6, 0, 6]],
+      [1, [6, 8, 10]],
+    ] as const) {
+      const targets = Float64Array.from(y, (value, i) => value - shift * off[i]!);
+      const data = await loadData({ x, y: { data: targets, shape: [3, 2] } });
+      const { measured, predicted } = await both({ model, data });
+      expect({ measured, predicted }).toEqual({ measured: ranks, predicted: ranks });
+    }
+  });
+
   test("the wider published networks, from the formulas alone", () => {
     const published: [number, Ranks][] = [
       [16, [369, 495, 783]],

@@ -4,7 +4,14 @@ import { mlpSize } from "../lib/model/build";
 import { permutationGroups } from "../lib/symmetry/permutations";
 import type { PermutationGroup } from "../lib/symmetry/types";
 import { rejection } from "./50-helpers";
-import { gaugeVectors, type LinearCase, linearProblem, lowRank } from "./support/linear";
+import {
+  type CnnCase,
+  gaugeVectors,
+  type LinearCase,
+  linearCnn,
+  linearProblem,
+  lowRank,
+} from "./support/linear";
 import { normals } from "./support/numbers";
 
 /** The general linear groups of a deep linear network. */
@@ -15,6 +22,63 @@ const gauges = (model: Model, widths: readonly number[]): KernelSource[] =>
     why: "two linear maps with nothing between",
     vectors: gaugeVectors(model, layer + 1),
   }));
+
+test.each<[LinearCase, kernel: number, first: [string, number][]]>([
+  [{ widths: [5, 4, 3] }, 17, [["linear-gauge", 16]]],
+  [{ widths: [6, 5, 4, 3] }, 44, [["linear-gauge", 41]]],
+  [
+    { widths: [5, 4, 3], bias: true, samples: 100 },
+    21,
+    [
+      ["linear-gauge", 16],
+      ["linear-path-bias", 4],
+    ],
+  ],
+  [
+    { widths: [6, 5, 4, 3], bias: true, samples: 100 },
+    53,
+    [
+      ["linear-gauge", 41],
+      ["linear-path-bias", 9],
+    ],
+  ],
+  [
+    { widths: [5, 4, 3], activation: "relu", bias: true, loss: "cross-entropy", samples: 200 },
+    9,
+    [
+      ["rescaling", 4],
+      ["softmax-translation", 5],
+    ],
+  ],
+])(
+  "%j: what the graph shows, and all of the kernel with the rest",
+  async (given, kernel, first) => {
+    const { found, adds } = await decomposed(given, { sources: [], symmetries: true });
+    expect(adds.slice(0, first.length)).toEqual(first);
+    expect(found).toMatchObject({ kernel, explained: kernel, unexplained: 0 });
+    for (const { residual, contained, dimension } of found.sources) {
+      expect(contained).toBe(dimension);
+      expect(residual).toBeLessThan(1e-13);
+    }
+  },
+);
+
+test.each<[CnnCase, unnamed: number]>([
+  [{ d: 8, k: [3], K: 2, m: 4 }, 0],
+  [{ d: 6, k: [4], K: 3, m: 4 }, 0],
+  // The head undoes any change of the second convolution, of which its gauge is a part.
+  [{ d: 8, k: [3, 3], K: 2, m: 4 }, 4],
+])(
+  "%j: channels have a gauge, the rest is activations, and %i have no name",
+  async (given, left) => {
+    const { model, data } = await linearCnn(given);
+    const found = await redundancy(model, data);
+    expect(found.sources[0]).toMatchObject({ name: "linear-gauge" });
+    expect(found.unexplained).toBe(left);
+    expect(found.unexplainedTensors.length > 0).toBe(left > 0);
+    data.dispose();
+  },
+);
 
 /** The hidden units of a network with one hidden layer. */
 function hidden(size: number, biased: boolean): PermutationGroup {
@@ -33,7 +97,7 @@ function hidden(size: number, biased: boolean): PermutationGroup {
 async function decomposed(given: LinearCase, options: Parameters<typeof redundancy>[2] = {}) {
   const { model, data } = await linearProblem(given);
   const sources = gauges(model, given.widths);
-  const found = await redundancy(model, data, { sources, ...options });
+  const found = await redundancy(model, data, { sources, symmetries: false, ...options });
   data.dispose();
   return { found, adds: found.sources.map(({ name, adds }) => [name, adds]) };
 }
@@ -160,8 +224,9 @@ describe("units", () => {
     theta[21] = -50;
     const dead = model.withParameters(theta);
     expect(permutationGroups(dead)).toMatchObject([hidden(4, true)]);
-    const found = await redundancy(dead, data);
-    // Three rescalings are not given here.
+    const off = { symmetries: false } as const;
+    const found = await redundancy(dead, data, off);
+    // Three rescalings are left out.
     expect(found).toMatchObject({ kernel: 9 + 3, explained: 9, unexplained: 3 });
     expect(found.sources[0]).toMatchObject({
       kind: "dead",
@@ -170,10 +235,10 @@ describe("units", () => {
       dimension: 9,
       adds: 9,
     });
-    const whole = await redundancy(dead, data, { operator: "hessian" });
+    const whole = await redundancy(dead, data, { ...off, operator: "hessian" });
     expect(whole).toMatchObject({ kernel: 9, explained: 9 });
     // Without groups a unit is a row of a weight; the rest is found as activations of low rank.
-    const alone = await redundancy(dead, data, { groups: [] });
+    const alone = await redundancy(dead, data, { ...off, groups: [] });
     expect(alone.explained).toBe(9);
     expect(alone.sources[0]).toMatchObject({ kind: "dead", dimension: 5 });
     data.dispose();
@@ -191,13 +256,17 @@ describe("units", () => {
       return row.reduce((sum, value, j) => sum + value * theta[j]!, 0);
     }).sort((p, q) => q - p);
     theta[24] = -(z[2]! + z[3]!) / 2;
-    const found = await redundancy(model.withParameters(theta), data);
+    const found = await redundancy(model.withParameters(theta), data, {
+      symmetries: false,
+    });
     const units = found.sources.find(({ kind }) => kind === "units")!;
     expect(units.name).toBe("single units of fc1.weight");
     expect(units.why).toMatch(/^3 to 7 of 7 parameters of a unit matter on these data$/);
     expect(units).toMatchObject({ dimension: 4, contained: 4, adds: 4 });
     // The rest is a rescaling each.
     expect(found.unexplained).toBe(4);
+    const all = await redundancy(model.withParameters(theta), data);
+    expect(all.unexplained).toBe(0);
     data.dispose();
   });
 

@@ -19,6 +19,7 @@ import {
   type KernelSource,
   layerSources,
   type SourceKind,
+  symmetrySources,
   unitSources,
 } from "./sources";
 import { addedTo, containment, joined, type Space, spanOf } from "./spaces";
@@ -30,7 +31,9 @@ export interface RedundancyOptions extends CallOptions, Pick<RunOptions, "thread
   loss?: LossName | Loss | undefined;
   /** Relative to the largest |lambda|: what counts as the kernel. Default P * 2^-52. */
   tol?: number | undefined;
-  /** Sources of the caller's own, counted before all others, such as generators of symmetries. */
+  /** Count the orbits of `symmetries` (default true). */
+  symmetries?: boolean | undefined;
+  /** Sources of the caller's own, counted before all others. */
   sources?: readonly KernelSource[] | undefined;
   /** Of units that may be dead or alike. Default: `permutationGroups` of the model. */
   groups?: readonly PermutationGroup[] | undefined;
@@ -41,6 +44,7 @@ const OPTIONS: { [K in keyof Required<RedundancyOptions>]: Check } = {
   operator: check.oneOf("ggn", "hessian"),
   loss: check.anything,
   tol: check.notNegative,
+  symmetries: check.boolean,
   sources: { expected: "an array of { kind, name, why, vectors }", fits: Array.isArray },
   groups: { expected: "an array of permutation groups", fits: Array.isArray },
   threads: check.positiveInteger,
@@ -101,8 +105,8 @@ const LIMIT = 6000;
 const ANGLE = 1e-7;
 
 /**
- * Decomposes the kernel of the Gauss-Newton matrix (or Hessian) by what makes it: symmetries that are
- * given as `sources`, dead units, duplicate units, inputs that the data do not have, activations that
+ * Decomposes the kernel of the Gauss-Newton matrix (or Hessian) by what makes it: the orbits of
+ * `symmetries`, family by family, dead units, duplicate units, inputs that the data do not have, activations that
  * span less than a layer's inputs, single units that few samples move, and directions of a layer's outputs that nothing behind it sees.
  * Each source is a subspace of parameter space; only its part within the measured kernel counts, and
  * each adds what those before it do not have. The rest is `unexplained`.
@@ -141,6 +145,10 @@ export async function redundancy(
   const call = { loss, threads, signal };
   const groups =
     checked.groups ?? (await attempt(notes, "units", async () => permutationGroups(model, data)));
+  if (checked.symmetries !== false)
+    all.push(
+      ...(await attempt(notes, "symmetries", async () => symmetrySources(model, data, loss))),
+    );
   all.push(...(await attempt(notes, "dead units", () => deadUnits(model, data, groups, call))));
   all.push(...duplicateUnits(model, groups));
   const layers = await attempt(notes, "inputs and outputs of layers", async () => [

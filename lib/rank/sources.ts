@@ -11,6 +11,7 @@ import { unitIndices, unitsOf } from "../model/units";
 import type { PrimitiveGraph } from "../native";
 import { ggn, type RunOptions } from "../operators";
 import { primitiveGraph } from "../symmetry/graph";
+import { symmetries } from "../symmetry/symmetries";
 import type { PermutationGroup, UnitPlace } from "../symmetry/types";
 
 export type SourceKind =
@@ -56,6 +57,34 @@ class SparseRows {
     });
     return out;
   }
+}
+
+/** The orbits of the symmetries that the graph shows, family by family. */
+export function symmetrySources(
+  model: Model,
+  data: DataSet,
+  loss: LossName | Loss | undefined,
+): KernelSource[] {
+  const theta = parameterVector(model);
+  return symmetries(model, { data, loss })
+    .families.map(({ name, instances: all }) => {
+      // Changes of sign are discrete.
+      const instances = all.filter(({ dimension }) => dimension > 0);
+      const rows = new SparseRows();
+      for (const instance of instances)
+        for (const { indices, values } of instance.generators(theta))
+          rows.add(...Array.from(indices, (index, i) => [index, values[i]!] as const));
+      const names = instances.map(
+        (instance) => `${instance.name}${instance.approximate ? " (approximately)" : ""}`,
+      );
+      return {
+        kind: "symmetry" as const,
+        name,
+        why: `${names.slice(0, 3).join("; ")}${names.length > 3 ? `; and ${names.length - 3} more` : ""}`,
+        vectors: rows.dense(model.parameterCount),
+      };
+    })
+    .filter(({ vectors }) => vectors.length > 0);
 }
 
 /**
