@@ -2,12 +2,12 @@
 import { join } from "node:path";
 import type { CallOptions } from "../call";
 import type { DataSet } from "../data/data";
-import { OptionError } from "../errors";
+import { EigenscopeError, OptionError } from "../errors";
 import type { KeepOptions } from "../masks/keep";
 import { requireCriterion } from "../masks/make";
 import type { Model } from "../model/model";
 import { symmetries } from "../symmetry/symmetries";
-import { chargeDrift } from "../trajectory/charges";
+import { type Charge, chargeDrift } from "../trajectory/charges";
 import { curvatureAlong } from "../trajectory/curvature";
 import {
   chargesFigure,
@@ -195,6 +195,7 @@ async function curvature(context: PartContext): Promise<Findings> {
     ...call,
     loss: lossOf(args),
     operator: operator === "hessian" ? undefined : (at) => makeOperator(at, data!, args),
+    key: args.draws === undefined ? undefined : `${args.draws} draws`,
     ...{ k: k ?? Math.min(10, model.parameterCount), which, tol, maxProducts, seed },
     checkpoints: spread(path.length, args.spectra),
     learningRate,
@@ -301,9 +302,17 @@ async function curvature(context: PartContext): Promise<Findings> {
 async function charges(context: PartContext): Promise<Findings | undefined> {
   const { model, path, data, args, call, settings } = context;
   const loss = lossOf(args);
-  const kept = symmetries(model, { data, loss }).charges();
+  const asked = args.parts?.includes("charges");
+  let kept: Charge[];
+  try {
+    kept = symmetries(model, { data, loss }).charges();
+  } catch (error) {
+    if (asked || !(error instanceof EigenscopeError)) throw error;
+    const warnings = [`charges are left out: ${error.message}`];
+    return { json: { charges: [] }, warnings, human: () => print("Charges are left out.") };
+  }
   if (kept.length === 0) {
-    if (args.parts?.includes("charges"))
+    if (asked)
       throw new OptionError(
         "--parts charges: expected a network with symmetries that conserve something, and its graph " +
           "shows none",

@@ -28,6 +28,11 @@ export interface CurvatureAlongOptions
     Pick<EigshOptions, "tol" | "maxProducts" | "seed"> {
   /** Makes the operator of the network at a checkpoint. Default: the Hessian. */
   operator?: ((model: Model) => LinearOperator) | undefined;
+  /**
+   * What the operator depends on besides network, data, loss and its name, such as the draws of a
+   * Fisher matrix, so that `resume` can tell results of others.
+   */
+  key?: string | undefined;
   /** How many eigenpairs. Default 10. */
   k?: number | undefined;
   /** "LA", the largest (default), or "LM", those of largest magnitude. */
@@ -64,6 +69,7 @@ const OPTIONS: { [K in keyof Required<CurvatureAlongOptions>]: Check } = {
   maxProducts: check.positiveInteger,
   seed: check.seed,
   operator: check.function,
+  key: { expected: "a string", fits: (value) => typeof value === "string" },
   k: check.positiveInteger,
   which: check.oneOf("LA", "LM"),
   checkpoints: CHECKPOINT_CHOICE,
@@ -285,7 +291,8 @@ async function compute(
  * found.points.at(-1).displacementShares[19];
  * ```
  *
- * Costs a gradient and the products of `eigsh` a checkpoint. Not converging is no error: `converged`
+ * Costs a gradient and the products of `eigsh` a checkpoint; without `resume`, k + 1 vectors a
+ * checkpoint are held in memory. Not converging is no error: `converged`
  * is false then.
  *
  * @throws as `eigsh`, `gradient` and `loadCheckpoint`; OptionError where the folder of `resume` holds
@@ -328,7 +335,7 @@ export async function curvatureAlong(
       ...{ operator: name, dim: operator.dim, dtype: operator.dtype, data: data.toString() },
       ...{ loss: lossOption ?? model.loss, precision, batch, k, which: given.which ?? "LA" },
       ...{ tol: given.tol, maxProducts: given.maxProducts, seed: `${given.seed ?? 0}` },
-      ...{ noise: given.noiseProbes ?? 0, sharp: task.sharp },
+      ...{ noise: given.noiseProbes ?? 0, sharp: task.sharp, key: given.key },
     };
     const digest = digestOf(settings, [await path.parameters(i, { signal })]);
     let numbers = await task.store.find(step, digest);
