@@ -198,7 +198,9 @@ function areTwins(ties: Ties, a: number, b: number): boolean {
     if (partners.has(other)) return false;
     partners.add(other);
     const [xs, ys] = [ties.cellNodes(node), ties.cellNodes(other)];
-    const beside = xs.every((x, bit) => x === node || ties.root(x) === ties.root(ys[bit]!));
+    const same = (p: number, q: number) =>
+      p === q || (ties.why(p) !== undefined && ties.why(q) !== undefined);
+    const beside = xs.every((x, bit) => x === node || same(ties.root(x), ties.root(ys[bit]!)));
     return (
       beside &&
       ties.free(node).join() ===
