@@ -281,6 +281,17 @@ describe("checkpoints in files", () => {
     expect(message).toMatch(/^trajectory: maxMemory: expected at least \d+ bytes, 9 vectors/);
   });
 
+  test("progress comes to 1, and an abort ends it", async () => {
+    const path = await trajectory(model, folder, { maxMemory: 10 * 8 * thetaSize(widths) });
+    const fractions: number[] = [];
+    await pathGeometry(path, { onProgress: ({ fraction }) => fractions.push(fraction!) });
+    expect(fractions.at(-1)).toBe(1);
+    expect(fractions.every((x, i) => i === 0 || x > fractions[i - 1]!)).toBe(true);
+    const stop = new AbortController();
+    const stopped = pathGeometry(path, { signal: stop.signal, onProgress: () => stop.abort() });
+    expect((await rejection(stopped)).name).toBe("AbortError");
+  });
+
   test("what is wrong is named", async () => {
     const fails = async (promise: Promise<unknown>) => (await rejection(promise)).message;
     expect(await fails(trajectory(model, [places[0]!]))).toBe(

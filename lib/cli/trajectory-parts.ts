@@ -92,7 +92,7 @@ const degrees = (angle: number | undefined) =>
 
 async function geometry({ path, args, call }: PartContext): Promise<Findings> {
   const { by, components } = args;
-  const found = await pathGeometry(path, { by, components, signal: call.signal });
+  const found = await pathGeometry(path, { by, components, ...call });
   const { whole, parts, steps } = found;
   const k = whole.pca.variances.length;
   interface Row {

@@ -9,7 +9,7 @@ import { centred, components, traceOf } from "./components";
 import { breath, dotOf, gramMatrices } from "./pairs";
 import { requireTrajectory, type Trajectory } from "./trajectory";
 
-export interface PathOptions extends Pick<CallOptions, "signal"> {
+export interface PathOptions extends CallOptions {
   /** What is measured beside the whole: each layer (default), each tensor, or nothing. */
   by?: "layer" | "tensor" | "none" | undefined;
   /** Principal components that are kept. Default 10. */
@@ -17,7 +17,7 @@ export interface PathOptions extends Pick<CallOptions, "signal"> {
 }
 
 const OPTIONS: { [K in keyof Required<PathOptions>]: Check } = {
-  signal: CALL_OPTIONS.signal,
+  ...CALL_OPTIONS,
   by: check.oneOf("layer", "tensor", "none"),
   components: check.positiveInteger,
 };
@@ -314,7 +314,8 @@ async function measures(
 export async function pathGeometry(path: Trajectory, options?: PathOptions): Promise<PathGeometry> {
   requireTrajectory("pathGeometry", path);
   const given = checkOptions("pathGeometry", options, OPTIONS);
-  const { by = "layer", components: wanted = 10, signal } = given;
+  const { by = "layer", components: wanted = 10, signal, onProgress } = given;
+  const begin = performance.now();
   const kept = Math.min(wanted, path.length - 1);
   const { parameters } = path.model;
   const groups = groupsOf(parameters, by);
@@ -326,6 +327,8 @@ export async function pathGeometry(path: Trajectory, options?: PathOptions): Pro
     async (i) => (i === 0 ? start : difference(await path.parameters(i, { signal }), start)),
     parameters,
     signal,
+    (fraction) =>
+      onProgress?.({ products: 0, fraction, seconds: (performance.now() - begin) / 1000 }),
   );
   const found: PathMeasures[] = [];
   for (const [g, group] of groups.entries())

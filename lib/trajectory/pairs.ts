@@ -63,7 +63,11 @@ export async function eachPair<T>(
   load: (i: number) => Promise<T>,
   visit: (first: number, block: readonly T[], j: number, item: T) => void,
   signal?: AbortSignal | undefined,
+  onFraction?: (fraction: number) => void,
 ): Promise<void> {
+  let whole = 0;
+  for (let first = 0; first < count; first += room) whole += count - first;
+  let done = 0;
   for (let first = 0; first < count; first += room) {
     const end = Math.min(count, first + room);
     const block: T[] = [];
@@ -71,6 +75,7 @@ export async function eachPair<T>(
       const item = await load(j);
       if (j < end) block.push(item);
       visit(first, block, j, item);
+      onFraction?.(++done / whole);
       await breath(signal);
     }
   }
@@ -89,6 +94,7 @@ export async function gramMatrices(
   load: (i: number) => Promise<Float64Array>,
   segments: readonly Segment[],
   signal?: AbortSignal | undefined,
+  onFraction?: (fraction: number) => void,
 ): Promise<Float64Array[]> {
   const grams = segments.map(() => new Float64Array(count * count));
   await eachPair(
@@ -105,6 +111,7 @@ export async function gramMatrices(
       });
     },
     signal,
+    onFraction,
   );
   return grams;
 }
