@@ -442,6 +442,11 @@ export {
 } from "./symmetry/permutations";
 export type { PermutationGroup, UnitPlace } from "./symmetry/types";
 export {
+  type VerifiedGroup,
+  type VerifyPermutationsOptions,
+  verifyPermutations,
+} from "./symmetry/verify-permutations";
+export {
   type Diagonal,
   type DiagonalOptions,
   diagonal,

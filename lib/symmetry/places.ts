@@ -14,39 +14,34 @@ export function unitPositions(place: Placed, size: number, unit: number): readon
   );
 }
 
+/** Offsets of all combinations of positions along some axes. */
+function combined(along: readonly (readonly number[])[], strides: readonly number[]): number[] {
+  let offsets = [0];
+  along.forEach((positions, i) => {
+    const steps = positions.map((position) => position * strides[i]!);
+    offsets = offsets.flatMap((offset) => steps.map((step) => offset + step));
+  });
+  return offsets;
+}
+
 /**
- * The indices, in a row-major tensor of this shape, of the numbers of each unit: size x width,
- * row-major, so that column j of two units are what changes places when they do.
+ * The indices, in a row-major tensor of this shape, of the numbers of each unit, in the same sequence
+ * for all: what is at the same place in the lists of two units changes places when they do.
  */
 export function unitOffsets(shape: readonly number[], place: Placed, size: number): Int32Array[] {
   const only = new Map(place.where?.map(({ axis, positions }) => [axis, positions]));
-  const along = (axis: number) =>
-    only.get(axis) ?? Array.from({ length: shape[axis]! }, (_, i) => i);
+  const along = shape.map((length, axis) => only.get(axis) ?? Array.from({ length }, (_, i) => i));
+  const strides = shape.map((_, axis) => shape.slice(axis + 1).reduce((a, b) => a * b, 1));
+  const { axis } = place;
+  const before = combined(along.slice(0, axis), strides);
+  const after = combined(along.slice(axis + 1), strides.slice(axis + 1));
   return Array.from({ length: size }, (_, unit) => {
-    let offsets = [0];
-    for (let axis = 0; axis < shape.length; axis++) {
-      const at = axis === place.axis ? unitPositions(place, size, unit) : along(axis);
-      const length = shape[axis]!;
-      offsets = offsets.flatMap((offset) => at.map((position) => offset * length + position));
-    }
-    return Int32Array.from(offsets);
+    const own = unitPositions(place, size, unit);
+    const offsets = new Int32Array(before.length * own.length * after.length);
+    let next = 0;
+    for (const first of before)
+      for (const position of own)
+        for (const last of after) offsets[next++] = first + position * strides[axis]! + last;
+    return offsets;
   });
-}
-
-/** The tensor with its units in another order: new unit i is old unit order[i]. */
-export function permutedPlace(
-  values: Float64Array,
-  shape: readonly number[],
-  place: Placed,
-  order: ArrayLike<number>,
-): Float64Array {
-  const out = values.slice();
-  const offsets = unitOffsets(shape, place, order.length);
-  for (let i = 0; i < order.length; i++) {
-    const from = offsets[order[i]!]!;
-    offsets[i]!.forEach((to, j) => {
-      out[to] = values[from[j]!]!;
-    });
-  }
-  return out;
 }

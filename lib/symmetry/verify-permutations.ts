@@ -1,15 +1,15 @@
 /** Permutation groups checked by doing. */
 
 import { Network } from "../align/network";
-import { CALL_OPTIONS, type CallOptions } from "../call";
+import { permutePlace, unitIndices } from "../align/places";
+import { CALL_OPTIONS, type CallOptions, run } from "../call";
 import type { DataSet } from "../data/data";
-import { AbortError } from "../errors";
+import type { LinearOperator } from "../linear-operator";
 import type { Model } from "../model/model";
-import { forward } from "../operators";
+import { forward, jacobianHolder } from "../operators";
 import { type Check, check, checkOptions } from "../options";
 import { Random } from "../random";
 import { permutationGroups } from "./permutations";
-import { permutedPlace, unitOffsets } from "./places";
 import type { PermutationGroup, UnitPlace } from "./types";
 
 export interface VerifyPermutationsOptions extends CallOptions {
@@ -34,8 +34,9 @@ export interface VerifiedGroup {
   /** Largest change of an output over the largest output: rounding, about 1e-15, for a symmetry. */
   readonly residual: number;
   /**
-   * The same with one place alone permuted, by place: not small, or the place is not needed. NaN
-   * where the outputs do not depend on the numbers there at all, as on the bias of attention's keys.
+   * The same with one place alone permuted, by place, where there are several: not small, or the
+   * place is not needed. NaN where the outputs do not depend on the numbers there at all, as on the
+   * bias of attention's keys.
    */
   readonly alone: readonly number[];
 }
@@ -66,13 +67,9 @@ export async function verifyPermutations(
   using network = new Network("verifyPermutations", model);
   const touched = new Set(groups.flatMap(({ places }) => places.map(({ tensor }) => tensor)));
   const state = away(network, touched, new Random(seed, CHANGES));
-  const outputs = async (at: Float64Array) => {
-    if (signal?.aborted) throw new AbortError("verifyPermutations: aborted");
-    using moved = network.whole.withParameters(at);
-    return (await forward(moved, data, { precision: "float64", samples, signal })).values;
-  };
-  const here = await outputs(state);
-  const change = async (at: Float64Array) => relativeChange(await outputs(at), here);
+  using outputs = new Outputs(network, data, samples);
+  const here = await outputs.at(state, signal);
+  const change = async (at: Float64Array) => relativeChange(await outputs.at(at, signal), here);
   const random = new Random(seed, ORDERS);
 
   const found: VerifiedGroup[] = [];
@@ -94,6 +91,45 @@ export async function verifyPermutations(
     found.push({ group, residual, alone });
   }
   return found;
+}
+
+/** More samples than this are not run to have the outputs for a few. */
+const FEW = 64;
+
+/** The outputs of a network at many places. */
+class Outputs {
+  readonly #network: Network;
+  readonly #data: DataSet;
+  readonly #samples: number;
+  readonly #holder: LinearOperator | undefined;
+
+  constructor(network: Network, data: DataSet, samples: number) {
+    this.#network = network;
+    this.#data = data;
+    this.#samples = samples;
+    // Compiled once, and run on all samples.
+    const few = data.arrays.every(({ shape }) => (shape[0] ?? 0) <= Math.max(FEW, samples));
+    if (few)
+      this.#holder = jacobianHolder("verifyPermutations", network.whole, data, {
+        loss: "output",
+        precision: "float64",
+      });
+  }
+
+  async at(state: Float64Array, signal: AbortSignal | undefined): Promise<Float64Array> {
+    if (!this.#holder) {
+      using moved = this.#network.whole.withParameters(state);
+      const options = { precision: "float64", samples: this.#samples, signal } as const;
+      return (await forward(moved, this.#data, options)).values;
+    }
+    const direction = state.map((value, i) => value - this.#network.state[i]!);
+    const { native: core } = this.#holder;
+    return (await run(() => core.call("outputs", { direction }, undefined), { signal })).values;
+  }
+
+  [Symbol.dispose](): void {
+    this.#holder?.dispose();
+  }
 }
 
 function relativeChange(there: Float64Array, here: Float64Array): number {
@@ -139,7 +175,7 @@ function permuteIn(
 ): void {
   const { offset, size, shape } = network.tensor(place.tensor)!;
   const values = state.subarray(offset, offset + size);
-  state.set(permutedPlace(values, shape, place, order), offset);
+  state.set(permutePlace(values, unitIndices(shape, order.length, place), order), offset);
 }
 
 /** Other numbers at a place. */
@@ -151,9 +187,8 @@ function elsewhere(
 ): Float64Array {
   const { offset, shape } = network.tensor(place.tensor)!;
   const at = state.slice();
-  for (const offsets of unitOffsets(shape, place, units))
-    offsets.forEach((i, j) => {
-      at[offset + i]! *= 1.5 + Math.sin(i + j);
-    });
+  unitIndices(shape, units, place).indices.forEach((i, j) => {
+    at[offset + i]! *= 1.5 + Math.sin(j);
+  });
   return at;
 }
