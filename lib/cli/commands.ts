@@ -37,6 +37,14 @@ const KEPT: OptionRow = [
   oneOf("final", "initial"),
 ];
 
+/** Data beside those of --data. */
+const HELD_OUT: readonly OptionRow[] = [
+  ["--test <file>", "data held out, as --data", text],
+  ["--test-inputs <file...>", "data held out, as --inputs", text],
+  ["--test-targets <file>", "data held out, as --targets", text],
+  ["--test-samples <n>", "only the first n of them", whole(1)],
+];
+
 export const COMMANDS: readonly CommandRow[] = [
   {
     name: "inspect",
@@ -710,7 +718,7 @@ export const COMMANDS: readonly CommandRow[] = [
     name: "generalization",
     summary: "what curvature says of generalisation: TIC, leave-one-out, sharpness, PAC-Bayes",
     examples: [
-      "eigenscope generalization model.onnx --data train.npz --test-data test.npz --shifted noise:0.3",
+      "eigenscope generalization model.onnx --data train.npz --test test.npz --shifted noise:0.3",
       "eigenscope generalization model.onnx --data few.npz --parts leave-one-out --damping 1e-3",
       "eigenscope generalization model.onnx --data train.npz --parts pac-bayes --initial init.onnx",
     ],
@@ -721,9 +729,7 @@ export const COMMANDS: readonly CommandRow[] = [
         "spectrum, sharpness, leave-one-out, pac-bayes (default spectrum,sharpness; pac-bayes with --initial)",
         names,
       ],
-      ["--test-data <file>", "data held out, to stand beside", text],
-      ["--test-inputs <file...>", "the same in files of their own", text],
-      ["--test-targets <file>", "", text],
+      ...HELD_OUT,
       [
         "--shifted <s...>",
         "other data: a file, or noise:SIGMA, rotate:DEGREES of the data held out (or given)",
@@ -770,10 +776,7 @@ export const COMMANDS: readonly CommandRow[] = [
     options: [
       ["--sizes <list>", "hidden units by commas; least-squares: samples", numbers],
       ["--repeats <n>", "runs a size (default 3; least-squares: 50)", whole(1)],
-      ["--test-data <file>", "data held out", text],
-      ["--test-inputs <file...>", "the same in files of their own", text],
-      ["--test-targets <file>", "", text],
-      ["--test-samples <n>", "only the first n of them", whole(1)],
+      ...HELD_OUT,
       [
         "--label-noise <share>",
         "of the training labels that are made wrong (default 0)",

@@ -10,16 +10,13 @@ import {
   type SweepPoint,
 } from "../generalization/double-descent";
 import { prepareFolder, writeArtefacts } from "./analysis";
-import type { DataArguments, Globals, RunArguments } from "./arguments";
+import type { Globals, RunArguments } from "./arguments";
 import { type Column, csvOf, printRows } from "./columns";
 import { count, duration, ProgressLine, print, printJson } from "./output";
+import { type HeldOutArguments, openTest } from "./recipe";
 import { openData } from "./subject";
 
-interface DoubleDescentArguments extends DataArguments, RunArguments {
-  testData?: string;
-  testInputs?: string[];
-  testTargets?: string;
-  testSamples?: number;
+interface DoubleDescentArguments extends HeldOutArguments, RunArguments {
   sizes?: number[];
   repeats?: number;
   labelNoise?: number;
@@ -90,23 +87,12 @@ async function optionsOf(
     );
   if (args.sizes === undefined)
     throw new OptionError("--sizes: expected numbers of hidden units, by commas, got none");
-  const { testData, testInputs, testTargets, testSamples, targetName } = args;
-  if (testData === undefined && testInputs === undefined)
-    throw new OptionError("expected test data: --test-data FILE, or --test-inputs, --test-targets");
   const train = await openData(args, signal);
-  const { data: _d, inputs: _i, targets: _t, samples: _s, ...rest } = args;
-  const test = await openData(
-    {
-      ...rest,
-      ...(testData !== undefined && { data: testData }),
-      ...(testInputs !== undefined && { inputs: testInputs }),
-      ...(testTargets !== undefined && { targets: testTargets }),
-      ...(testSamples !== undefined && { samples: testSamples }),
-    },
-    signal,
-  );
+  const test = await openTest(args, signal);
+  if (!test)
+    throw new OptionError("expected test data: --test, or --test-inputs and --test-targets");
   const { sizes, labelNoise, pool } = args;
-  const data = { ...{ train, test, sizes, labelNoise, pool, target: targetName }, ...shared };
+  const data = { ...{ train, test, sizes, labelNoise, pool, target: args.targetName }, ...shared };
   if (problem === "random-features") return { problem, ...data };
   const { epochs, learningRate, momentum, batchSize } = args;
   return { problem, ...data, epochs, learningRate, momentum, batchSize };

@@ -20,17 +20,15 @@ import type { Globals } from "./arguments";
 import { csvOf } from "./columns";
 import { count, print, short, table } from "./output";
 import { printPairs } from "./pairs";
+import { type HeldOutArguments, openTest } from "./recipe";
 import { openData, runOptions } from "./subject";
 
 /** What can be asked for, in the order in which it is shown. */
 export const PARTS = ["spectrum", "sharpness", "leave-one-out", "pac-bayes"] as const;
 type Part = (typeof PARTS)[number];
 
-interface GeneralizationArguments extends AnalysisArguments {
+interface GeneralizationArguments extends AnalysisArguments, HeldOutArguments {
   parts?: string[];
-  testData?: string;
-  testInputs?: string[];
-  testTargets?: string;
   shifted?: string[];
   initial?: string;
   damping?: number;
@@ -111,21 +109,13 @@ async function setsOf(
   args: GeneralizationArguments,
   { signal }: CallOptions,
 ): Promise<Record<string, DataSet>> {
-  const { testData, testInputs, testTargets, shifted = [], samples: _, ...rest } = args;
+  const { shifted = [], data: _data, inputs: _inputs, targets: _targets, ...rest } = args;
   const sets: Record<string, DataSet> = {};
-  const open = (files: Pick<AnalysisArguments, "data" | "inputs" | "targets">) => {
-    const { data: _data, inputs: _inputs, targets: _targets, ...others } = rest;
-    return openData({ ...others, ...files }, signal!);
-  };
-  if (testData !== undefined || testInputs !== undefined)
-    sets.test = await open({
-      ...(testData !== undefined && { data: testData }),
-      ...(testInputs !== undefined && { inputs: testInputs }),
-      ...(testTargets !== undefined && { targets: testTargets }),
-    });
+  const test = await openTest(args, signal!);
+  if (test) sets.test = test;
   for (const spec of shifted) {
     const [, kind, amount] = /^(noise|rotate):(-?[\d.]+(?:e-?\d+)?)$/.exec(spec) ?? [];
-    if (kind === undefined) sets[spec] = await open({ data: spec });
+    if (kind === undefined) sets[spec] = await openData({ ...rest, data: spec }, signal!);
     else
       sets[spec] = await shiftedData(sets.test ?? data, {
         [kind]: Number(amount),

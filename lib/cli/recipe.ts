@@ -5,12 +5,15 @@ import type { RecipeOptions } from "../training/train";
 import type { DataArguments } from "./arguments";
 import { openData } from "./subject";
 
-export interface RecipeArguments extends RecipeOptions, DataArguments {
+/** Data, and others held out. */
+export interface HeldOutArguments extends DataArguments {
   test?: string;
   testInputs?: string[];
   testTargets?: string;
   testSamples?: number;
 }
+
+export interface RecipeArguments extends RecipeOptions, HeldOutArguments {}
 
 export function recipeOptions(args: RecipeArguments): RecipeOptions {
   const { optimizer, learningRate, schedule, warmup, momentum, dampening, nesterov } = args;
@@ -25,7 +28,7 @@ export function recipeOptions(args: RecipeArguments): RecipeOptions {
 
 /** The data held out, where there are any; scaled as the others are. */
 export async function openTest(
-  args: RecipeArguments,
+  args: HeldOutArguments,
   signal: AbortSignal,
 ): Promise<DataSet | undefined> {
   const { test: data, testInputs: inputs, testTargets: targets, testSamples: samples } = args;
