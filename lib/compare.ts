@@ -20,6 +20,7 @@ import { functionalHessian, ggn, hessian, type RunOptions } from "./operators";
 import { type Check, check, checkOptions, describe } from "./options";
 import { numericalRank } from "./rank/numerical";
 import { permutationGroups } from "./symmetry/permutations";
+import { symmetries } from "./symmetry/symmetries";
 
 /** Operators that networks are compared by. */
 const OPERATORS = { hessian, ggn, functional: functionalHessian } as const;
@@ -182,6 +183,7 @@ const SYMMETRY: Stage = {
   columns: [
     ["groups", "groups"],
     ["units", "units"],
+    ["orbit", "orbit dimension"],
   ],
   run: async (task) => ({ cells: await symmetryCells(task) }),
 };
@@ -283,7 +285,7 @@ const AGAIN = 1e-5;
 
 /**
  * Networks on one data set, a row each: parameters, loss and accuracy, units that can be exchanged,
- * and for each operator rank, redundancy 1 - rank / P, largest
+ * dimension of the symmetry orbit, and for each operator rank, redundancy 1 - rank / P, largest
  * eigenvalue, trace and measures of anisotropy. Exact where the matrix is at most of order
  * `maxExact`, else estimated, and each cell says which. What fails, such as a network whose outputs do
  * not fit the targets, fails in its cells and says why; the others go on.
@@ -424,10 +426,13 @@ async function storedRow(
 }
 
 /** What of the parameters the function does not depend on. */
-async function symmetryCells({ model, data }: Task): Promise<Cells> {
+async function symmetryCells({ model, data, options, call }: Task): Promise<Cells> {
   const groups = permutationGroups(model, data);
+  const found = symmetries(model, { data, loss: options.loss });
+  const { dimension, decomposed } = await found.orbitDimension(undefined, { signal: call.signal });
   return {
     groups: exact(groups.length),
     units: exact(groups.reduce((sum, { size }) => sum + size, 0)),
+    orbit: { value: dimension, how: decomposed ? "exact" : "estimated" },
   };
 }

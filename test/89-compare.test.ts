@@ -55,6 +55,8 @@ test("ranks of a linear network are those of the theory, and all numbers those o
   expect(rows.map(({ name }) => name)).toEqual(["linear", "wider"]);
   const [row] = rows;
   expect(numbers(row!, ["parameters", "groups", "units"])).toEqual([32, 1, 4]);
+  // GL(4) between the two layers.
+  expect(row!.cells.orbit).toEqual({ value: 16, how: "exact" });
   // 5-4-3, data of rank 5, mse: 15 + 24, and 30 together.
   expect(numbers(row!, ["ggn.rank", "functional.rank", "hessian.rank"])).toEqual([15, 24, 30]);
   expect(numberOf(row!.cells["ggn.redundancy"])).toBeCloseTo(1 - 15 / 32, 14);

@@ -1,23 +1,13 @@
 /** Units in tensors: taken out, put in another order, by the places that a group lists. */
 import { OptionError } from "../errors";
-import type { PermutationGroup, UnitPlace } from "../symmetry/types";
+import { type Placed, unitOffsets, unitPositions } from "../symmetry/places";
+import type { PermutationGroup } from "../symmetry/types";
 
 /** How a tensor is stored: row-major, of this shape. */
 export type Shape = readonly number[];
 
 /** Where units lie in a tensor. */
-export type Layout = Pick<UnitPlace, "axis" | "start" | "outer" | "inner" | "where" | "positions">;
-
-const product = (part: Shape) => part.reduce((total, n) => total * n, 1);
-
-/** The positions of a unit along its axis. */
-function positionsOf({ positions, start, outer, inner }: Layout, size: number, unit: number) {
-  if (positions) return positions[unit] ?? [];
-  return Array.from(
-    { length: outer * inner },
-    (_, i) => start + (Math.floor(i / inner) * size + unit) * inner + (i % inner),
-  );
-}
+export type Layout = Placed;
 
 /**
  * @throws OptionError where a place lies outside of its tensor
@@ -33,7 +23,7 @@ export function checkPlace(
   const within = (along: number, positions: readonly number[]) =>
     positions.every((at) => at >= 0 && at < (shape[along] ?? 0));
   const fits =
-    [0, size - 1].every((unit) => within(axis, positionsOf(layout, size, unit))) &&
+    [0, size - 1].every((unit) => within(axis, unitPositions(layout, size, unit))) &&
     (layout.where ?? []).every((part) => within(part.axis, part.positions));
   if (!fits)
     throw new OptionError(
@@ -50,31 +40,12 @@ export interface UnitIndices {
 }
 
 export function unitIndices(shape: Shape, size: number, layout: Layout): UnitIndices {
-  const allowed = shape.map((length, axis) => {
-    const only = layout.where?.find((part) => part.axis === axis);
-    return only ? only.positions : Array.from({ length }, (_, i) => i);
-  });
-  const strides = shape.map((_, axis) => product(shape.slice(axis + 1)));
-  // Offsets of what a unit has but for its own axis, before and after it.
-  const offsets = (axes: readonly number[]) =>
-    axes.reduce<number[]>(
-      (known, axis) => known.flatMap((at) => allowed[axis]!.map((i) => at + i * strides[axis]!)),
-      [0],
-    );
-  const all = shape.map((_, axis) => axis);
-  const before = offsets(all.slice(0, layout.axis));
-  const after = offsets(all.slice(layout.axis + 1));
-  const each = positionsOf(layout, size, 0).length;
-  const width = before.length * each * after.length;
+  const offsets = unitOffsets(shape, layout, size);
+  const width = offsets[0]!.length;
   const indices = new Int32Array(size * width);
-  const stride = strides[layout.axis]!;
-  let next = 0;
-  for (let unit = 0; unit < size; unit++) {
-    const along = positionsOf(layout, size, unit);
-    for (const first of before)
-      for (const position of along)
-        for (const last of after) indices[next++] = first + position * stride + last;
-  }
+  offsets.forEach((each, unit) => {
+    indices.set(each, unit * width);
+  });
   return { indices, width };
 }
 

@@ -230,13 +230,15 @@ function spectraFigure({ rows }: Comparison, operator: ComparedOperator): Figure
       .filter((x) => x > 1e-16 * Math.abs(spectrum.values[0]!));
     marks.push({
       kind: spectrum.complete ? "line" : "dots",
-      name: spectrum.complete ? name : `${name} (leading)`,
+      name,
       x: sizes.map((_, i) => i + 1),
       y: sizes,
     });
   }
+  const partial = marks.some(({ kind }) => kind === "dots");
   return {
     title: `Eigenvalues of the ${operator} by magnitude`,
+    caption: partial ? "Lines: all eigenvalues; points: the leading ones" : undefined,
     x: { label: "index", scale: "log" },
     y: { label: "|eigenvalue|", scale: "log" },
     marks,
