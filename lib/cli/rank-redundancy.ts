@@ -27,7 +27,13 @@ export async function redundancyOf(
     json: { ...json, rank: measured },
     arrays: { magnitudes: { values: magnitudes } },
     figures: { redundancy: figureOf(found) },
-    warnings: rank.certain ? found.notes : ["the rank is not certain", ...found.notes],
+    warnings: rank.certain
+      ? found.notes
+      : [
+          "the rank is not certain: eigenvalues that count are within 100 times the tolerance, and " +
+            "what is unexplained may be small eigenvalues",
+          ...found.notes,
+        ],
     human: () => {
       printPairs([
         ["rank", `${count(rank.rank)} of ${count(rank.dim)}`],

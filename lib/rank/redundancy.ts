@@ -101,8 +101,8 @@ export interface Redundancy {
 /** The most parameters. */
 const LIMIT = 6000;
 
-/** Sine below which a direction counts as lying in the kernel, unless the gap is narrower. */
-const ANGLE = 1e-7;
+/** A unit vector v lies in the kernel where |A v| is at most so many tolerances of the rank. */
+const SLACK = 10;
 
 /**
  * Decomposes the kernel of the Gauss-Newton matrix (or Hessian) by what makes it: the orbits of
@@ -160,36 +160,35 @@ export async function redundancy(
   all.push(...(await attempt(notes, "single units", () => unitSources(model, data, groups, call))));
   all.push(...layers.flatMap(({ signals }) => signals));
   const kernel = P - rank.rank;
-  // Eigenvectors are known to rounding over the gap below them.
-  const angle = Math.max(
-    ANGLE,
-    (100 * P * 2 ** -52 * rank.magnitudes[0]!) / rank.smallestKept || 0,
-  );
+  const tolerance = SLACK * rank.tolerance;
   const rows: RedundancySource[] = [];
   let union: Space = { vectors: new Float64Array(0), rank: 0 };
   for (const { kind: of, name, why, vectors } of all) {
     const space = await spanOf(vectors, P, { signal });
-    const { sines, inside, residual } = await containment(space, range, P, angle, { signal });
+    const lying = await containment(space, range, P, tolerance, { signal });
+    const { inside, residual, largestSine } = lying;
     const added = await addedTo(union, inside, P, 1e-6, { signal });
     union = joined(union, added);
     rows.push({
       ...{ kind: of, name, why, residual },
       dimension: space.rank,
       contained: inside.rank,
-      largestSine: sines.at(-1) ?? 0,
+      largestSine,
       share: kernel === 0 ? 0 : inside.rank / kernel,
       adds: added.rank,
     });
   }
-  const { sines } = await containment(union, range, P, angle, { signal });
+  const { largestSine } = await containment(union, range, P, tolerance, { signal });
+  // More only where the rank is not certain.
+  const unexplained = Math.max(0, kernel - union.rank);
   return {
     ...{ operator: kind, parameters: P, rank, kernel },
     redundancy: kernel / P,
     sources: rows,
     explained: union.rank,
-    largestSine: sines.at(-1) ?? 0,
-    unexplained: kernel - union.rank,
-    unexplainedTensors: sharesOf(model, [range.space, union], kernel - union.rank),
+    largestSine,
+    unexplained,
+    unexplainedTensors: sharesOf(model, [range.space, union], unexplained),
     residual:
       kind === "hessian" ? await residualOf(model, data, { loss, threads, signal }) : undefined,
     notes,

@@ -1,5 +1,5 @@
 /** Subspaces of parameter space as orthonormal rows, and how they lie to the kernel of an operator. */
-import { matrixProduct, orthonormalBasis, singularVectors } from "../dense";
+import { matrixProduct, orthonormalBasis, singularValues, singularVectors } from "../dense";
 
 /** Orthonormal rows, row-major. */
 export interface Space {
@@ -53,16 +53,20 @@ export function joined(a: Space, b: Space): Space {
   return { vectors, rank: a.rank + b.rank };
 }
 
-/** How a space lies to the kernel of an operator of which the range is known. */
+/** How a space lies to the kernel of an operator A of which the range is known. */
 export interface Containment {
-  /** Sines of the angles between the space and the kernel, smallest first. */
-  readonly sines: Float64Array;
-  /** The part of the space within the kernel, up to `tolerance`. */
+  /** Sine of the largest angle between the space and the kernel. */
+  readonly largestSine: number;
+  /** The part of the space on which |A v| is at most the tolerance, for unit vectors. */
   readonly inside: Space;
-  /** The largest |A v| / |lambda|_max over unit vectors of `inside`. */
+  /** The largest |A v| / |lambda|_max of that part. */
   readonly residual: number;
 }
 
+/**
+ * @param range eigenvectors of what is not 0, with the eigenvalues
+ * @param tolerance of |A v|
+ */
 export async function containment(
   space: Space,
   range: { readonly space: Space; readonly values: Float64Array },
@@ -72,35 +76,38 @@ export async function containment(
 ): Promise<Containment> {
   const { rank, vectors } = space;
   const outside = range.space.rank;
-  if (rank === 0 || outside === 0)
-    return { sines: new Float64Array(rank), inside: space, residual: 0 };
+  if (rank === 0 || outside === 0) return { largestSine: 0, inside: space, residual: 0 };
   const parts = await matrixProduct(vectors, range.space.vectors, rank, dim, outside, {
     transposed: true,
     ...options,
   });
-  // In full, for directions that have no part in the range at all.
+  const [largestSine] = await singularValues(parts, rank, outside, options);
+  // A v in the basis of the range, in full for directions that have no part in it at all.
   const wide = Math.max(rank, outside);
-  const square = new Float64Array(rank * wide);
+  const products = new Float64Array(rank * wide);
   for (let i = 0; i < rank; i++)
-    square.set(parts.subarray(i * outside, (i + 1) * outside), i * wide);
-  const { values, left } = await singularVectors(square, rank, wide, options);
-  const sines = Float64Array.from(values).reverse();
+    for (let j = 0; j < outside; j++)
+      products[i * wide + j] = parts[i * outside + j]! * range.values[j]!;
+  const { values, left } = await singularVectors(products, rank, wide, options);
   const first = values.findIndex((value) => value <= tolerance);
   const kept = first < 0 ? 0 : rank - first;
-  const chosen = left.subarray((rank - kept) * rank);
   const inside = {
-    vectors: await matrixProduct(chosen, vectors, kept, rank, dim, options),
+    vectors: await matrixProduct(
+      left.subarray((rank - kept) * rank),
+      vectors,
+      kept,
+      rank,
+      dim,
+      options,
+    ),
     rank: kept,
   };
   const largest = range.values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  const again = await matrixProduct(chosen, parts, kept, rank, outside, options);
-  let residual = 0;
-  for (let i = 0; i < kept; i++) {
-    let square = 0;
-    for (let j = 0; j < outside; j++) square += (again[i * outside + j]! * range.values[j]!) ** 2;
-    residual = Math.max(residual, Math.sqrt(square) / largest);
-  }
-  return { sines, inside, residual };
+  return {
+    largestSine: Math.min(1, largestSine!),
+    inside,
+    residual: kept === 0 ? 0 : values[first]! / largest,
+  };
 }
 
 /** An orthonormal basis of what rows span, which may depend on one another. */
