@@ -8,7 +8,7 @@ import { relationsOf } from "./primitives";
 import { Sides } from "./sides";
 import { Ties } from "./ties";
 import type { PermutationGroup, UnitPlace } from "./types";
-import { joinedUnits, type Units } from "./unit-classes";
+import { joinedUnits, type UnitAxis, type Units } from "./unit-classes";
 
 /** An axis of a parameter with positions that belong to no group. */
 export interface FixedAxis {
@@ -50,7 +50,7 @@ export function analysePermutations(model: Model, data?: DataSet): PermutationAn
   const sides = new Sides(ties.axes.relations);
   const leaves = leavesOf(graph, model.parameters.length);
   const groups = joinedUnits(ties, leaves)
-    .flatMap((units) => copies(units, ties, leaves, sides))
+    .flatMap((units) => copies(units, leaves, sides))
     .filter(({ places }) => places.some(({ parameter }) => parameter))
     .sort((a, b) => a.order - b.order || a.start - b.start || a.inner - b.inner);
   return {
@@ -116,11 +116,11 @@ function* indices(sizes: readonly number[]): Generator<number[]> {
 }
 
 /** One group for each index that the permutation may depend on. */
-function copies(units: Units, ties: Ties, leaves: readonly Leaf[], sides: Sides): Found[] {
+function copies(units: Units, leaves: readonly Leaf[], sides: Sides): Found[] {
   const found: Found[] = [];
   for (const index of indices(units.free.map(({ size }) => size))) {
     const at = new Map(units.free.map(({ root }, i) => [root, index[i]!]));
-    const places = leaves.flatMap((leaf) => placesIn(leaf, units, at, ties, sides));
+    const places = units.axes.flatMap((axis) => placesAlong(axis, at, sides));
     const size = units.size;
     const makers = places.filter(({ parameter, side }) => parameter && side !== "out");
     const first = makers[0] ?? places.find(({ parameter }) => parameter);
@@ -152,33 +152,18 @@ function rangeOf(positions: readonly number[]): string {
   return last - first + 1 === positions.length ? `${first}:${last + 1}` : `${first}...${last}`;
 }
 
-/** Where the units lie in one tensor, for one index of what the permutation depends on. */
-function placesIn(
-  leaf: Leaf,
-  units: Units,
+/** Where the units lie along an axis, for one index of what the permutation depends on. */
+function placesAlong(
+  { leaf: { value, tensor, parameter }, axis, positions: positionsAt }: UnitAxis,
   at: ReadonlyMap<number, number>,
-  ties: Ties,
   sides: Sides,
 ): UnitPlace[] {
-  const { value, tensor, parameter, shape } = leaf;
-  const places: UnitPlace[] = [];
-  shape.forEach((_, axis) => {
-    // Positions along the axis by unit, for each set of positions along the others.
-    const found = new Map<string, { where: UnitPlace["where"]; positions: number[][] }>();
-    for (const { where, positions } of units.positions(ties, value, axis, at)) {
-      const key = JSON.stringify(where ?? []);
-      const known = found.get(key);
-      if (!known) found.set(key, { where, positions });
-      else known.positions.forEach((each, unit) => void each.push(...positions[unit]!));
-    }
-    for (const { where, positions } of found.values()) {
-      const sorted = positions.map((each) => each.sort((a, b) => a - b));
-      const base = { tensor, parameter, axis, side: sides.of(value, axis) };
-      const extra = where && where.length > 0 ? { where } : {};
-      for (const layout of layouts(sorted)) places.push({ ...base, ...layout, ...extra });
-    }
+  const base = { tensor, parameter, axis, side: sides.of(value, axis) };
+  return positionsAt(at).flatMap(({ where, positions }) => {
+    const sorted = positions.map((each) => each.sort((a, b) => a - b));
+    const extra = where && where.length > 0 ? { where } : {};
+    return layouts(sorted).map((layout) => ({ ...base, ...layout, ...extra }));
   });
-  return places;
 }
 
 type Layout = Pick<UnitPlace, "start" | "outer" | "inner" | "positions">;

@@ -156,16 +156,25 @@ export class Ties {
     return nodes;
   }
 
-  /** The pieces of an axis that a class runs through, each with the cells where it does. */
-  cellsOf(value: number, axis: number, root: number): { piece: number; cells: number[][] }[] {
-    const found = new Map<number, number[][]>();
+  /** By class, the pieces of an axis that it runs through, each with the cells where it does. */
+  cellsByClass(value: number, axis: number): Map<number, Map<number, number[][]>> {
+    const found = new Map<number, Map<number, number[][]>>();
     for (const cell of this.#cellsWith(value, [])) {
       const piece = cell[axis]!;
-      const { factors } = this.#pieces[value]![axis]![piece]!;
-      if (factors.every((_, k) => this.root(this.node(value, cell, axis, k)) !== root)) continue;
-      found.set(piece, [...(found.get(piece) ?? []), cell]);
+      const roots = new Set(
+        this.#pieces[value]![axis]![piece]!.factors.map((_, k) =>
+          this.root(this.node(value, cell, axis, k)),
+        ),
+      );
+      for (const root of roots) {
+        const pieces = found.get(root) ?? new Map<number, number[][]>();
+        found.set(root, pieces);
+        const cells = pieces.get(piece);
+        if (cells) cells.push(cell);
+        else pieces.set(piece, [cell]);
+      }
     }
-    return [...found].map(([piece, cells]) => ({ piece, cells }));
+    return found;
   }
 
   /**

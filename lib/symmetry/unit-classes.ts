@@ -9,18 +9,25 @@ export interface Positions {
   readonly positions: number[][];
 }
 
+/** An axis of a tensor that units lie along. */
+export interface UnitAxis {
+  readonly leaf: Leaf;
+  readonly axis: number;
+  /** At one index of what the permutation depends on. */
+  positions(at: ReadonlyMap<number, number>): Positions[];
+}
+
 /** Units that are exchanged, and what the permutation may depend on. */
 export interface Units {
   readonly size: number;
   /** Classes of which a permutation may depend on the index. */
   readonly free: readonly { readonly root: number; readonly size: number }[];
-  positions(
-    ties: Ties,
-    value: number,
-    axis: number,
-    at: ReadonlyMap<number, number>,
-  ): Iterable<Positions>;
+  /** In the order of the tensors. */
+  readonly axes: readonly UnitAxis[];
 }
+
+/** The pieces of an axis that a class runs through, each with the cells where it does. */
+type Pieces = ReadonlyMap<number, readonly (readonly number[])[]>;
 
 /** A product of classes, the outermost first, of which any index pairs may be exchanged. */
 interface Cluster {
@@ -32,11 +39,14 @@ interface Cluster {
 export function joinedUnits(ties: Ties, leaves: readonly Leaf[]): Units[] {
   const isLeaf = new Map(leaves.map((leaf) => [leaf.value, leaf]));
   const candidates = new Set<number>();
-  for (const { value, shape, parameter } of leaves)
-    if (parameter)
-      shape.forEach((_, axis) => {
-        for (const node of ties.nodesAlong(value, axis)) candidates.add(ties.root(node));
-      });
+  const axes = new Map<number, { leaf: Leaf; axis: number; pieces: Pieces }[]>();
+  for (const leaf of leaves)
+    leaf.shape.forEach((_, axis) => {
+      for (const [root, pieces] of ties.cellsByClass(leaf.value, axis)) {
+        if (leaf.parameter) candidates.add(root);
+        axes.set(root, [...(axes.get(root) ?? []), { leaf, axis, pieces }]);
+      }
+    });
   const roots = [...candidates].filter((root) => ties.why(root) === undefined);
   const inLeaves = (root: number) =>
     ties.members.get(root)!.filter((node) => isLeaf.has(ties.occurrence(node).value));
@@ -55,7 +65,17 @@ export function joinedUnits(ties: Ties, leaves: readonly Leaf[]): Units[] {
     return {
       size: members.reduce((n, { size }) => n + size, 0),
       free,
-      positions: (_, value, axis, at) => unitPositions(ties, members, value, axis, at),
+      axes: axes.get(first.roots[0]!)!.map(({ leaf, axis }) => {
+        // Twins stand on the same axes.
+        const pieces = members.map(
+          ({ roots: [root] }) =>
+            axes.get(root!)!.find((each) => each.leaf === leaf && each.axis === axis)!.pieces,
+        );
+        return {
+          ...{ leaf, axis },
+          positions: (at) => unitPositions(ties, members, leaf.value, axis, pieces, at),
+        };
+      }),
     };
   });
 }
@@ -218,15 +238,16 @@ function unitPositions(
   members: readonly Cluster[],
   value: number,
   axis: number,
+  pieces: readonly Pieces[],
   at: ReadonlyMap<number, number>,
 ): Positions[] {
   const size = members.reduce((n, each) => n + each.size, 0);
   const byWhere = new Map<string, Positions>();
   let before = 0;
-  for (const { roots, size: count } of members) {
+  for (const [m, { roots, size: count }] of members.entries()) {
     const first = before;
     before += count;
-    for (const { cells, piece } of ties.cellsOf(value, axis, roots[0]!)) {
+    for (const [piece, cells] of pieces[m]!) {
       const lists = inPiece(ties, value, axis, piece, cells[0]!, roots, at);
       for (const where of ties.restriction(value, axis, cells, at)) {
         const key = JSON.stringify(where);
