@@ -1,6 +1,6 @@
 /** Finished runs of a lottery in a folder, by seed, level and kind of ticket. */
 import { mkdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { loadCheckpoint, saveCheckpoint } from "../checkpoints";
 import { replaceFile } from "../data/replace-file";
 import { DataMismatchError, OptionError } from "../errors";
@@ -83,42 +83,46 @@ export class LotteryStore {
     return store;
   }
 
-  async #path(key: string): Promise<string | undefined> {
-    if (this.#folder === undefined) return undefined;
-    const path = join(this.#folder, key);
-    await mkdir(join(path, ".."), { recursive: true });
+  #path(key: string): string | undefined {
+    return this.#folder === undefined ? undefined : join(this.#folder, key);
+  }
+
+  /** The same, in a folder that is there. */
+  async #place(key: string): Promise<string | undefined> {
+    const path = this.#path(key);
+    if (path !== undefined) await mkdir(dirname(path), { recursive: true });
     return path;
   }
 
   /** The result of a run that is finished. */
   async found(key: string): Promise<TicketRun | undefined> {
-    const path = await this.#path(`${key}.json`);
+    const path = this.#path(`${key}.json`);
     const text = path && (await textOf(path));
     return text === undefined || text === "" ? undefined : parsed<TicketRun>(path!, text);
   }
 
   /** Last, as it says that the run is finished. */
   async finish(key: string, run: TicketRun): Promise<void> {
-    const path = await this.#path(`${key}.json`);
+    const path = await this.#place(`${key}.json`);
     if (path) await write(path, run);
   }
 
   async saveParameters(key: string, theta: Float64Array): Promise<void> {
-    const path = await this.#path(`${key}.safetensors`);
+    const path = await this.#place(`${key}.safetensors`);
     if (path) await saveCheckpoint(path, this.#model, theta);
   }
 
   async parameters(key: string, signal: AbortSignal | undefined): Promise<Float64Array> {
-    return loadCheckpoint(this.#model, (await this.#path(`${key}.safetensors`))!, { signal });
+    return loadCheckpoint(this.#model, this.#path(`${key}.safetensors`)!, { signal });
   }
 
   async saveMask(key: string, mask: Mask): Promise<void> {
-    const path = await this.#path(`${key}.safetensors`);
+    const path = await this.#place(`${key}.safetensors`);
     if (path) await saveMask(path, mask);
   }
 
   async mask(key: string, signal: AbortSignal | undefined): Promise<Mask> {
-    const path = (await this.#path(`${key}.safetensors`))!;
+    const path = this.#path(`${key}.safetensors`)!;
     return loadMask(path, this.#model.parameters, { signal });
   }
 }
