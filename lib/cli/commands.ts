@@ -739,7 +739,7 @@ export const COMMANDS: readonly CommandRow[] = [
       ["--damping <z>", "of inverses (default 1e-3 of the largest; leave-one-out: 0)", positive],
       ["--exact", "spectrum: from all eigenvalues (default up to order 3,000)"],
       ["--estimate", "spectrum: from random products, with errors (default above)"],
-      ["--probes <n>", "--estimate: random vectors (default 16)", whole(1)],
+      ["--probes <n>", "--estimate: random vectors (default 8)", whole(1)],
       ["--steps <n>", "--estimate: products a vector (default 64)", whole(1)],
       ["--gradients <n>", "--estimate: gradients of each data set (default 32)", whole(1)],
       ["--rho <x>", "sharpness: radius of the ball (default 0.05)", notNegative],

@@ -3,9 +3,9 @@ import type { Uncertain } from "../anisotropy/estimated";
 import { effectiveDimension } from "../anisotropy/measures";
 import { CALL_OPTIONS, type CallOptions } from "../call";
 import type { DataSet } from "../data/data";
-import { samplingOf, standardErrorOf } from "../density/estimate";
+import { spectralDensity } from "../density";
+import { meanOf, samplingOf, standardErrorOf } from "../density/estimate";
 import { OptionError } from "../errors";
-import { traceFunction } from "../functions";
 import type { LinearOperator } from "../linear-operator";
 import type { Model } from "../model/model";
 import {
@@ -17,7 +17,6 @@ import {
   type OperatorOptions,
 } from "../operators";
 import { type Check, check, checkOptions } from "../options";
-import { numericalRank } from "../rank/numerical";
 import { solve } from "../solve";
 import { eigsh } from "../spectra";
 import { trace } from "../trace";
@@ -63,7 +62,7 @@ export interface QuantityOptions extends OperatorOptions, CallOptions {
    * less.
    */
   method?: "auto" | "exact" | "estimated" | undefined;
-  /** estimated: random vectors. Default 16. */
+  /** estimated: random vectors. Default 8. */
   probes?: number | undefined;
   /** estimated: products a random vector. Default 64. */
   steps?: number | undefined;
@@ -151,6 +150,8 @@ export interface CurvatureQuantities {
 }
 
 const WHERE = "curvatureQuantities";
+/** Estimated: |eigenvalues| over so much of the largest count. */
+const COUNTED = 1e-4;
 /** Streams of one seed. */
 const DRAWS = 21;
 
@@ -168,7 +169,7 @@ export const certainly = (value: number): Uncertain => ({
  *
  * Exact costs as `exactSpectrum` with all vectors, and a backward pass for each gradient; it is in
  * float64 whatever the precision. Where A is large, quantities with damping z are estimated from
- * probes * steps products, 64 for the trace, and draws solutions of systems; those that depend on
+ * probes * steps products, the trace (exact for few rows a sample), and draws solutions of systems; those that depend on
  * the smallest eigenvalues are undefined, as products do not show them.
  *
  * At the optimum of a model that holds, C = A and tr(A^+ C) is the rank (Takeuchi 1976; Singh et al.
@@ -306,7 +307,7 @@ async function estimated(
   sets: Sets,
   curvature: CurvatureName,
   run: OperatorOptions,
-  { damping: given, probes = 16, steps = 64, draws = 32, seed, ...call }: Sampling,
+  { damping: given, probes = 8, steps = 64, draws = 32, seed, ...call }: Sampling,
 ): Promise<Found> {
   using operator = CURVATURES[curvature](model, data, run);
   const top = await eigsh(operator, { k: 1, seed, ...call });
@@ -317,13 +318,29 @@ async function estimated(
         (scale === 0 ? "is 0: there is no curvature" : `was not found: ${top.reason}`),
     );
   const damping = given ?? 1e-3 * scale;
-  const sampling = { probes, steps, seed, ...call };
-  const of = async (f: (x: number) => number) => traceFunction(operator, f, sampling);
+  // One quadrature for all functions of the spectrum.
+  const density = await spectralDensity(operator, { probes, steps, seed, ...call });
+  const missed = Math.exp(-4 * steps * Math.sqrt(damping / scale));
+  const of = (f: (x: number) => number): Uncertain => {
+    const sums = density.nodes.map((nodes, i) => {
+      const weights = density.weights[i]!;
+      return operator.dim * nodes.reduce((sum, x, k) => sum + weights[k]! * f(x), 0);
+    });
+    const value = meanOf(sums);
+    const half = samplingOf(sums) + missed * value;
+    return {
+      value,
+      standardError: standardErrorOf(sums) + missed * value,
+      interval: [Math.max(0, value - half), value + half],
+    };
+  };
   const share = (x: number) => Math.abs(x) / (Math.abs(x) + damping);
-  const effective = await of(share);
-  const inverse = await of((x) => share(x) / (Math.abs(x) + damping));
-  const total = await trace(operator, { products: 64, seed, ...call });
-  const count = await numericalRank(operator, { method: "count", probes, steps, seed, ...call });
+  const effective = of(share);
+  const inverse = of((x) => share(x) / (Math.abs(x) + damping));
+  const total = await trace(operator, { seed, ...call });
+  const tolerance = COUNTED * density.scale;
+  const zeros = density.count(-tolerance, tolerance);
+  const P = operator.dim;
   const traces: GradientTrace[] = [];
   let solved = 0;
   for (const [name, set] of sets) {
@@ -346,24 +363,18 @@ async function estimated(
     lambdaMax: { value: top.values[0]!, standardError: top.residuals[0]!, interval: [low, high] },
     ...{ lambdaMin: undefined, negative: undefined, lambdaMinPlus: undefined },
     rank: {
-      value: count.rank,
-      standardError: Math.max(count.sampling, (count.upper - count.lower) / 2) / 1.96,
-      interval: count.interval,
+      value: P - zeros.value,
+      standardError: Math.max(zeros.sampling, (zeros.upper - zeros.lower) / 2) / 1.96,
+      interval: [P - zeros.interval[1], P - zeros.interval[0]],
     },
-    ...{ tolerance: count.tolerance, gap: undefined, certain: undefined },
+    ...{ tolerance, gap: undefined, certain: undefined },
     trace: uncertain(total),
     ...{ traceInverse: undefined, traceInverseOverN: undefined, damping },
-    effectiveDimension: uncertain(effective),
-    dampedTraceInverse: uncertain(inverse),
+    effectiveDimension: effective,
+    dampedTraceInverse: inverse,
     ...{ effectiveDimensions: [], gradients: traces },
-    products:
-      top.products +
-      effective.products +
-      inverse.products +
-      total.products +
-      count.products +
-      solved,
-    warnings: [...new Set([...effective.warnings, ...inverse.warnings, ...count.warnings])],
+    products: top.products + density.products + total.products + solved,
+    warnings: [...density.warnings],
   };
 }
 
