@@ -11,6 +11,7 @@ export type FamilyName =
   | "softmax-translation"
   | "normalisation-translation"
   | "key-bias"
+  | "normalised-direction"
   | "linear-path-bias"
   | "duplicated-bias"
   | "unused"
@@ -76,6 +77,11 @@ export const FAMILIES: readonly FamilyRow[] = [
     name: "rescaling",
     summary: "what makes a unit by a factor, what reads it by its inverse",
     is: ({ scaling }) => scaling !== undefined,
+  },
+  {
+    name: "normalised-direction",
+    summary: "weights along the mean that a normalisation has taken from what they read",
+    is: ({ translation }) => translation?.pattern.reader !== undefined,
   },
   {
     name: "linear-path-bias",

@@ -6,6 +6,7 @@
  * which axes it is constant.
  */
 import type { PrimitiveGraph, PrimitiveNode } from "../native";
+import { centred } from "./centred";
 import type { Primals } from "./primals";
 import { gcd, mapBlocks, regroup } from "./regroup";
 import {
@@ -13,6 +14,7 @@ import {
   concat,
   contract,
   expand,
+  multiply,
   permute,
   reshape,
   scale,
@@ -93,6 +95,8 @@ export interface Outcome {
   absorbed: number[];
   /** It went through weights on its way. */
   mixed: boolean;
+  /** Weights read it along a direction that a normalisation has taken away. */
+  centred: boolean;
   /** It was multiplied by numbers that do not depend on data. */
   scaled: boolean;
   /** It reached the output, constant over classes. */
@@ -104,6 +108,8 @@ export interface WalkOptions {
   classAxis?: number | undefined;
   /** Whether biases may take up the change. Default true. */
   absorb?: boolean;
+  /** Parameters that may not. */
+  avoid?: readonly number[];
 }
 
 /** Changes to begin with: of parameters by position, of primitives by their own. */
@@ -116,9 +122,9 @@ export interface Seeds {
 export function follow(
   primals: Primals,
   seeds: Seeds,
-  { classAxis, absorb = true }: WalkOptions = {},
+  { classAxis, absorb = true, avoid = [] }: WalkOptions = {},
 ): Outcome {
-  return new Walk(primals, seeds, classAxis, absorb).run();
+  return new Walk(primals, seeds, classAxis, absorb, avoid).run();
 }
 
 class Walk {
@@ -132,12 +138,13 @@ class Walk {
     readonly seeds: Seeds,
     readonly classAxis: number | undefined,
     readonly absorb: boolean,
+    readonly avoid: readonly number[],
   ) {
     this.graph = primals.graph;
     this.outcome = {
       changes: new Map(seeds.parameters),
       ...{ softmax: [], cancelled: [], absorbed: [] },
-      ...{ mixed: false, scaled: false, output: false },
+      ...{ mixed: false, scaled: false, centred: false, output: false },
     };
   }
 
@@ -200,14 +207,13 @@ class Walk {
   takeUp(id: number, other: number, change: Known, sign: number): boolean {
     if (!this.absorb || this.#absorbedAt.has(id)) return false;
     const taken = this.#pullBack(other, scale(change.value, -sign));
-    if (!taken) return false;
+    if (!taken || this.avoid.includes(taken.parameter)) return false;
     const before = this.outcome.changes.get(taken.parameter);
     if (before && !taken.part) return false;
     // What the walk began with is given.
     const seed = this.seeds.parameters?.get(taken.parameter);
     if (seed) {
-      const given = expand(seed, taken.value.shape).data;
-      if (taken.value.data.some((x, i) => x !== 0 && given[i] !== 0)) return false;
+      if (multiply(seed, taken.value).data.some((x) => x !== 0)) return false;
     }
     this.#absorbedAt.add(id);
     if (!this.outcome.absorbed.includes(taken.parameter))
@@ -229,7 +235,7 @@ class Walk {
       case "Param": {
         const parameter = node.ints[0]!;
         return this.primals.isParameter(parameter)
-          ? { parameter, value: full(), part: false }
+          ? { parameter, value, part: false }
           : undefined;
       }
       case "Spread":
@@ -373,6 +379,37 @@ function multiplyExpanded(a: Value, b: Value, shape: readonly number[]): Value {
   return contract(a, b, `${labels},${labels}->${labels}`);
 }
 
+/**
+ * The shift of a value without a mean, where all else of it that a change of weights reads is along
+ * the direction of the mean.
+ */
+function withoutMean(
+  walk: Walk,
+  change: Value,
+  mine: string,
+  other: number,
+  theirs: string,
+  label: string,
+): Value | "nothing" | undefined {
+  const [axis, position] = [mine.indexOf(label), theirs.indexOf(label)];
+  const value = centred(walk.primals, other, position);
+  if (!value) return undefined;
+  let read = change;
+  if (value.gain) {
+    const shape = change.shape.map((_, at) => (at === axis ? value.gain!.data.length : 1));
+    read = multiply(change, reshape(value.gain, shape));
+  }
+  const inner = sizeOf(read.shape.slice(axis + 1));
+  const size = read.shape[axis]!;
+  const most = largest(read);
+  const even = read.data.every(
+    (x, i) =>
+      Math.floor(i / inner) % size === 0 || Math.abs(x - read.data[i - inner]!) <= 1e-12 * most,
+  );
+  if (!even) return undefined;
+  return value.shift ?? "nothing";
+}
+
 const dotRule: Rule = (walk, node, id) => {
   const [a, b] = node.in as [number, number];
   const [left, right] = [walk.change(a), walk.change(b)];
@@ -411,6 +448,15 @@ const dotRule: Rule = (walk, node, id) => {
           return from < 0 ? node.shape[i]! : blocks[from]!;
         }),
       };
+    }
+  }
+  if (change.kind === "known" && summed.length === 1) {
+    const left = withoutMean(walk, change.value, mine, other, theirs, summed[0]!);
+    if (left !== undefined) {
+      walk.outcome.centred = true;
+      if (left === "nothing") return undefined;
+      const operands = at === 0 ? [change.value, left] : [left, change.value];
+      return known(contract(operands[0]!, operands[1]!, node.labels));
     }
   }
   const factor = walk.primals.value(other);

@@ -391,13 +391,14 @@ export class TranslationInstance extends Instance implements SymmetryInstance {
   get name(): string {
     const { parameter, pattern } = this.translation;
     const { name, shape } = this.subject.parameters[parameter]!;
-    const { segment, alike } = pattern;
+    const { segment, alike, reader } = pattern;
     if (!segment && !alike) return name;
     const parts = shape.map((size, axis) => {
       const from = segment?.axis === axis ? segment.start : 0;
       const to = segment?.axis === axis ? from + segment.length : size;
       const range = from === 0 && to === size ? ":" : `${from}:${to}`;
       if (alike?.axis !== axis) return range;
+      if (reader) return ": as 1 / scale";
       return alike.block === to - from ? `${range} alike` : `${range} by ${alike.block}`;
     });
     return `${name}[${parts.join(", ")}]`;
@@ -405,19 +406,21 @@ export class TranslationInstance extends Instance implements SymmetryInstance {
 
   /** Of what is the same at all places, the sum that the change adds to. */
   get conserved(): string {
-    const { absorbed, mixed, scaled } = this.translation.outcome;
-    return absorbed.length > 0 && (mixed || scaled) ? "" : "the sum of what changes";
+    const { outcome, pattern } = this.translation;
+    const { absorbed, mixed, scaled, centred } = outcome;
+    const moves = absorbed.length > 0 && (mixed || scaled || centred);
+    return moves || pattern.reader ? "" : "the sum of what changes";
   }
 
   #walk(parameters: Float64Array, coefficients: ArrayLike<number>) {
-    const { parameter, shape, pattern, free, classAxis, absorb } = this.translation;
+    const { parameter, shape, pattern, free, classAxis, absorb, avoid } = this.translation;
     const primals = primalsAt(this.subject, parameters);
     const values = leaf(free, Float64Array.from(coefficients));
-    const seeds = new Map([[parameter, spreadPattern(shape, pattern, values)]]);
+    const seeds = new Map([[parameter, spreadPattern(primals, shape, pattern, values)]]);
     // Without biases that take it up the change is what it began with.
     if (this.translation.outcome.absorbed.length === 0)
       return { primals, values, changes: seeds as Map<number, Value> };
-    const { changes } = follow(primals, { parameters: seeds }, { classAxis, absorb });
+    const { changes } = follow(primals, { parameters: seeds }, { classAxis, absorb, avoid });
     return { primals, values, changes };
   }
 

@@ -3,10 +3,11 @@
  * a softmax or a normalisation, and what another bias takes up.
  */
 import type { PrimitiveGraph } from "../native";
+import { type CentredReader, centred, centredReaders } from "./centred";
 import { follow, type Outcome } from "./follow";
 import { Primals } from "./primals";
 import { regroup } from "./regroup";
-import { leaf, select, sizeOf, type Value } from "./tape";
+import { leaf, map, multiply, reshape, select, sizeOf, type Value } from "./tape";
 
 /** Which entries of a tensor change, and which of them alike. */
 export interface Pattern {
@@ -14,6 +15,8 @@ export interface Pattern {
   readonly segment?: { readonly axis: number; readonly start: number; readonly length: number };
   /** Along this axis all entries of each block change alike. */
   readonly alike?: { readonly axis: number; readonly block: number };
+  /** Along the axis where all change alike, divided by the gain of the value that is read. */
+  readonly reader?: CentredReader;
 }
 
 /** A family of changes of one tensor, of as many dimensions as the pattern leaves free. */
@@ -28,6 +31,7 @@ export interface Translation {
   readonly outcome: Outcome;
   readonly classAxis: number | undefined;
   readonly absorb: boolean;
+  readonly avoid: readonly number[];
 }
 
 /** The shape of the numbers that a pattern leaves free. */
@@ -39,8 +43,23 @@ function freeShape(shape: readonly number[], { segment, alike }: Pattern): numbe
 }
 
 /** The change of the tensor: size 1 along an axis where all of it is alike. */
-export function spreadPattern(shape: readonly number[], pattern: Pattern, free: Value): Value {
-  const { segment, alike } = pattern;
+export function spreadPattern(
+  primals: Primals,
+  shape: readonly number[],
+  pattern: Pattern,
+  free: Value,
+): Value {
+  const { segment, alike, reader } = pattern;
+  const gain = reader && centred(primals, reader.value, reader.valueAxis)?.gain;
+  if (reader && gain) {
+    const inverse = map(
+      gain,
+      (x) => 1 / x,
+      (x) => -1 / (x * x),
+    );
+    const wide = shape.map((size, axis) => (axis === reader.axis ? size : 1));
+    return multiply(free, reshape(inverse, wide));
+  }
   const positions = shape.map((size, axis) => {
     const start = segment?.axis === axis ? segment.start : 0;
     const length = segment?.axis === axis ? segment.length : size;
@@ -101,8 +120,10 @@ class Cuts {
           if (from.filter((axis) => input![axis]! > 1).length !== 1 || axes.length < 2) continue;
           const size = sizeOf(from.map((axis) => input![axis]!));
           let block = 1;
-          for (const axis of axes.slice(1).reverse())
-            note(this.#blocks, size, (block *= node.shape[axis]!));
+          for (const axis of axes.slice(1).reverse()) {
+            block *= node.shape[axis]!;
+            note(this.#blocks, size, block);
+          }
           note(outer, node.shape[axes[0]!]!, size);
         }
     }
@@ -121,8 +142,10 @@ class Cuts {
         });
       if (node.op === "Concat") {
         let at = 0;
-        for (const each of node.in)
-          cut(node.shape[node.ints[0]!]!, (at += nodes[each]!.shape[node.ints[0]!]!));
+        for (const each of node.in) {
+          at += nodes[each]!.shape[node.ints[0]!]!;
+          cut(node.shape[node.ints[0]!]!, at);
+        }
       }
       if (node.op === "Gather") {
         const index = nodes[node.in[1]!]!;
@@ -163,29 +186,53 @@ export function findTranslations(
   const primals = genericPrimals(graph);
   const cuts = new Cuts(graph);
   const found: Translation[] = [];
+  const readers = centredReaders(primals);
   for (const [parameter, shape] of parameterShapes(primals)) {
     const attempt = (pattern: Pattern): boolean => {
       const free = freeShape(shape, pattern);
       const dimension = sizeOf(free);
       const wide = free.filter((size) => size > 1).length > 1;
       if (dimension > (pattern.alike || !wide ? 1e7 : MOST_FREE)) return false;
-      for (const absorb of [true, false]) {
+      // Once more without a bias that takes it up both ways: another may be behind it.
+      let avoid: number[] = [];
+      for (const absorb of [true, true, false]) {
         const values = leaf(free, generic(dimension, parameter));
-        const parameters = new Map([[parameter, spreadPattern(shape, pattern, values)]]);
-        const outcome = follow(primals, { parameters }, { classAxis, absorb });
+        const change = spreadPattern(primals, shape, pattern, values);
+        const parameters = new Map([[parameter, change]]);
+        const outcome = follow(primals, { parameters }, { classAxis, absorb, avoid });
         if (outcome.stopped === undefined) {
           const translation = {
             ...{ parameter, shape, pattern, free, dimension },
-            ...{ outcome, classAxis, absorb },
+            ...{ outcome, classAxis, absorb, avoid },
           };
-          if (!found.some((other) => exchanged(other, translation))) found.push(translation);
-          return true;
+          const other = found.find((each) => exchanged(each, translation));
+          if (!other) {
+            found.push(translation);
+            return true;
+          }
+          if (avoid.length > 0) return true;
+          avoid = [other.parameter];
+          continue;
         }
+        if (avoid.length > 0) return true;
         if (outcome.absorbed.length === 0) break;
       }
       return false;
     };
     alongAxes(shape, cuts, attempt);
+    for (const reader of readers)
+      if (reader.parameter === parameter) {
+        const alike = { axis: reader.axis, block: shape[reader.axis]! };
+        const known = found.some(
+          ({ parameter: other, pattern }) =>
+            other === parameter &&
+            !pattern.reader &&
+            !pattern.segment &&
+            pattern.alike?.axis === alike.axis,
+        );
+        const gain = centred(primals, reader.value, reader.valueAxis)?.gain;
+        if (gain || !known) attempt({ alike, reader });
+      }
   }
   return found;
 }
