@@ -20,6 +20,7 @@ import {
   type Trajectory,
   trajectory,
 } from "../lib";
+import { nestedOverlaps, nestedShares } from "../lib/trajectory/spaces";
 import { rejection } from "./50-helpers";
 import { dataOf, netModel, randomTheta } from "./support/networks";
 import { dot, errorOf, integers, norm, normals } from "./support/numbers";
@@ -99,6 +100,24 @@ test("descent on a quadratic: all shares, in the eigenbasis by hand", async () =
   // Later solves begin with the answer.
   const alone = await curvatureAlong(path.choose([0, 1]), data, { ...RUN, loss: "mse", k: 3 });
   expect(alone.products).toBeLessThanOrEqual(found.products);
+});
+
+test("O22: the overlap of two planes that share a direction, .875; of their first vectors, .75", () => {
+  const unit = (...entries: [number, number][]) => {
+    const row = new Float64Array(5);
+    for (const [i, x] of entries) row[i] = x;
+    return row;
+  };
+  const turn = Math.PI / 6;
+  const V = [unit([0, 1]), unit([1, 1])];
+  const W = [unit([0, Math.cos(turn)], [3, Math.sin(turn)]), unit([1, 1])];
+  const found = nestedOverlaps(V, W);
+  expect(found[0]).toBeCloseTo(0.75, 14);
+  expect(found[1]).toBeCloseTo(0.875, 14);
+  // A vector with three quarters of its square in the plane.
+  const shares = nestedShares(V, unit([0, 1], [1, Math.SQRT2], [4, 1]));
+  expect(Array.from(shares, (x) => Number(x.toFixed(14)))).toEqual([0.25, 0.75]);
+  expect(nestedShares(V, new Float64Array(5))[1]).toBeNaN();
 });
 
 test("the edge of stability", () => {
