@@ -284,6 +284,7 @@ describe("the table of layers", () => {
     expect(pooled.verdict).toMatch(/^16 layers of 4 networks/);
     const size = pooled.correlations.find(({ a, b }) => a === "weights" && b === "anisotropy")!;
     expect(size).toMatchObject({ n: 16, strata: 4, method: "monte-carlo", smallestP: 1 / 1000 });
+    expect(pooled.verdict).toMatch(/Some networks have the same layers/);
     const strict = await subnetworkLink(data, subjects, {
       ...{ ...options, criteria },
       exchange: "architectures",
@@ -293,6 +294,30 @@ describe("the table of layers", () => {
     expect(same.spearman).toBeCloseTo(size.spearman, 14);
     expect(same.p).toBeGreaterThanOrEqual(1 / 24);
     expect(strict.verdict).toContain("so none alone can be significant at 0.05");
+  });
+
+  test("given the layers' sizes: the partial correlation of ranks", async () => {
+    const { data, subjects } = await networks(1);
+    const link = await subnetworkLink(data, subjects, { loss: "cross-entropy", precision });
+    const column = (name: string) => {
+      const c = link.columns.findIndex((of) => of.name === name);
+      return link.rows.map(({ values }) => values[c]!).slice(0, 3);
+    };
+    // Over the three layers that have a symmetry; sizes 35, 42, 24.
+    const size = column("weights");
+    const partial = (a: number[], b: number[]) => {
+      const [ab, ac, bc] = [spearman(a, b), spearman(a, size), spearman(b, size)];
+      return (ab - ac * bc) / Math.sqrt((1 - ac ** 2) * (1 - bc ** 2));
+    };
+    const rows = link.correlations.filter(
+      ({ a, b, givenSize }) =>
+        a !== "weights" && /exchange|importance/.test(a + b) && !Number.isNaN(givenSize),
+    );
+    for (const { a, b, givenSize } of rows)
+      expect(givenSize).toBeCloseTo(partial(column(a), column(b)), 10);
+    expect(rows.length).toBeGreaterThan(2);
+    for (const { a, givenSize } of link.correlations)
+      if (a === "weights") expect(givenSize).toBeNaN();
   });
 
   test("figures: standardised within each network, correlations mirrored", async () => {

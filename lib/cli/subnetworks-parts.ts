@@ -382,6 +382,7 @@ const correlationColumns: Columns<Correlation> = [
   ["layers", ({ n }) => n, String],
   ["rho", ({ spearman }) => spearman, (x: number) => number(x, 3)],
   ["tau", ({ kendall }) => kendall, (x: number) => number(x, 3)],
+  ["given size", ({ givenSize }) => givenSize, (x: number) => number(x, 3)],
   ["p", ({ p }) => p, (x: number) => number(x, 2)],
   ["least p", ({ smallestP }) => smallestP, (x: number) => number(x, 2)],
   ["corrected", ({ adjusted }) => adjusted, (x: number) => number(x, 2)],
@@ -411,14 +412,16 @@ function printLink(link: Link): void {
   print();
   for (const line of wrapped(`Rank correlations over ${link.verdict}`)) print(line);
   if (correlations.length === 0) return;
-  const strongest = [...correlations]
+  const others = correlations.filter(({ a }) => a !== "weights");
+  const strongest = [...others]
     .sort((a, b) => a.p - b.p || Math.abs(b.spearman) - Math.abs(a.spearman))
     .slice(0, MOST_CORRELATIONS);
   printRows(correlationColumns, strongest);
-  if (strongest.length < correlations.length)
-    print(
-      `and ${correlations.length - strongest.length} of larger p: --json and --out have all of them`,
-    );
+  const left = others.length - strongest.length;
+  print(
+    `${left > 0 ? `and ${left} of larger p; ` : ""}--json and --out have these and those with the ` +
+      "layers' sizes",
+  );
   const by = correction === "holm" ? "Holm" : "Benjamini and Hochberg";
   print(
     `p by permuting the layers of each network; corrected by ${by} for ${correlations.length} correlations`,

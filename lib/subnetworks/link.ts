@@ -30,6 +30,7 @@ import {
   type RankCorrelation,
   type RankCorrelationOptions,
   rankCorrelator,
+  spearmanOf,
 } from "./rank-correlation";
 
 /** A network of the table. */
@@ -127,6 +128,11 @@ export interface LinkCorrelation extends RankCorrelation {
   /** Names of columns. */
   readonly a: string;
   readonly b: string;
+  /**
+   * The partial rank correlation given the layers' sizes, which go with most columns; NaN where one
+   * of the two columns is ordered as they are, and of the size itself.
+   */
+  readonly givenSize: number;
   /** p, corrected for all correlations of the table. */
   readonly adjusted: number;
   readonly significant: boolean;
@@ -385,7 +391,7 @@ export async function subnetworkLink(
   );
   return {
     ...{ columns, rows, correlations, correction, level, warnings },
-    verdict: verdictOf(rows, correlations, correction, level),
+    verdict: verdictOf(rows, correlations, checked),
     seconds: (performance.now() - begin) / 1000,
   };
 }
@@ -416,7 +422,12 @@ function correlationsOf(
       }));
       const found = correlate(strata);
       // Of two layers every order is as far from 0.
-      return found.smallestP < 1 ? [{ a: a.name, b: b.name, ...found }] : [];
+      if (!(found.smallestP < 1)) return [];
+      const givenSize = givenThird(
+        networks.map((layers) => layers.map(({ values }) => values)),
+        [i, i + 1 + j, columns.findIndex(({ family }) => family === "size")],
+      );
+      return [{ a: a.name, b: b.name, givenSize, ...found }];
     }),
   );
   const adjusted = adjustedP(
@@ -430,16 +441,39 @@ function correlationsOf(
   }));
 }
 
+/** The partial rank correlation of two columns given a third, over layers that have all three. */
+function givenThird(
+  networks: readonly (readonly Float64Array[])[],
+  columns: readonly [a: number, b: number, c: number],
+): number {
+  const complete = networks.map((layers) =>
+    layers.filter((values) => columns.every((c) => Number.isFinite(values[c]!))),
+  );
+  const rho = (x: number, y: number) =>
+    spearmanOf(
+      complete.map((layers) => ({
+        x: layers.map((values) => values[x]!),
+        y: layers.map((values) => values[y]!),
+      })),
+    );
+  const [a, b, c] = columns;
+  const [ab, ac, bc] = [rho(a, b), rho(a, c), rho(b, c)];
+  const left = (1 - ac ** 2) * (1 - bc ** 2);
+  return left > 1e-12 ? (ab - ac * bc) / Math.sqrt(left) : Number.NaN;
+}
+
 const NAMES: Record<Correction, string> = { holm: "Holm", bh: "Benjamini and Hochberg" };
 
 function verdictOf(
   rows: readonly LinkRow[],
   correlations: readonly LinkCorrelation[],
-  correction: Correction,
-  level: number,
+  { correction = "holm", level = 0.05, exchange = "networks" }: LinkOptions,
 ): string {
-  const networks = new Set(rows.map(({ network }) => network)).size;
-  const layers = `${rows.length} layers of ${networks === 1 ? "one network" : `${networks} networks`}`;
+  const networks = new Map<string, string>();
+  for (const { network, layer } of rows)
+    networks.set(network, `${networks.get(network) ?? ""}\n${layer}`);
+  const { size } = networks;
+  const layers = `${rows.length} layers of ${size === 1 ? "one network" : `${size} networks`}`;
   if (correlations.length === 0)
     return `${layers}: no two columns that could be told apart by their order`;
   const least = Math.min(...correlations.map(({ smallestP }) => smallestP));
@@ -453,5 +487,13 @@ function verdictOf(
       `none alone can be significant at ${level}; pool more networks`
     );
   const count = correlations.filter(({ significant }) => significant).length;
-  return `${text}; ${count} significant at ${level} after the correction of ${NAMES[correction]}`;
+  const repeated = new Set(networks.values()).size < size && exchange === "networks";
+  const caveat = repeated
+    ? ". Some networks have the same layers: p is for an order to come back in every training, not " +
+      "for other architectures"
+    : "";
+  return (
+    `${text}; ${count} significant at ${level} after the correction of ${NAMES[correction]}` +
+    caveat
+  );
 }

@@ -319,6 +319,19 @@ function factorial(n: number): number {
   return product;
 }
 
+/** @internal Spearman's rho alone, of pairs that are complete. */
+export function spearmanOf(strata: readonly Stratum[]): number {
+  let [ab, aa, bb] = [0, 0, 0];
+  for (const { size, ranked } of blocksOf(strata))
+    for (const { a, b } of ranked)
+      for (let i = 0; i < size; i++) {
+        ab += a[i]! * b[i]!;
+        aa += a[i]! ** 2;
+        bb += b[i]! ** 2;
+      }
+  return ab / Math.sqrt(aa * bb);
+}
+
 export type Correction = "holm" | "bh";
 
 /**
