@@ -124,7 +124,7 @@ describe("deep linear networks", () => {
       kind: "signals",
       dimension: 5,
       contained: 5,
-      why: "the outputs depend on 3 of 4 directions",
+      why: "only 3 of 4 directions reach the loss",
     });
     for (const { residual, largestSine } of found.sources) {
       expect(residual).toBeLessThan(1e-13);
@@ -279,7 +279,7 @@ describe("units", () => {
     expect(found.sources[0]).toMatchObject({
       kind: "signals",
       name: "outputs of fc2.weight + fc2.bias",
-      why: "the outputs depend on 2 of 3 directions",
+      why: "only 2 of 3 directions reach the loss",
     });
   });
 });

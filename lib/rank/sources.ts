@@ -67,7 +67,7 @@ export function symmetrySources(
 ): KernelSource[] {
   const theta = parameterVector(model);
   return symmetries(model, { data, loss })
-    .families.map(({ name, instances: all }) => {
+    .families.map(({ name, summary, instances: all }) => {
       // Changes of sign are discrete.
       const instances = all.filter(({ dimension }) => dimension > 0);
       const rows = new SparseRows();
@@ -80,7 +80,7 @@ export function symmetrySources(
       return {
         kind: "symmetry" as const,
         name,
-        why: `${names.slice(0, 3).join("; ")}${names.length > 3 ? `; and ${names.length - 3} more` : ""}`,
+        why: `${summary}: ${names.slice(0, 3).join("; ")}${names.length > 3 ? `; and ${names.length - 3} more` : ""}`,
         vectors: rows.dense(model.parameterCount),
       };
     })
@@ -269,7 +269,7 @@ export async function layerSources(
       signals.push({
         kind: "signals",
         name: `outputs of ${name}`,
-        why: `the outputs depend on ${outputs - silentOutputs.length} of ${outputs} directions`,
+        why: `only ${outputs - silentOutputs.length} of ${outputs} directions reach the loss`,
         vectors: products(P, silentOutputs, wide, (b, i, o) => [indices[o * wide + i]!, b[o]!]),
       });
   }
