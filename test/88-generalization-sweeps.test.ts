@@ -11,7 +11,7 @@ import {
   loss,
   shiftedData,
 } from "../lib";
-import { readArray } from "../lib/generalization/outputs";
+import { targetsOf as readArray } from "../lib/generalization/outputs";
 import { openCase, rejection, relative, tinyProblem, vector } from "./50-helpers";
 import { integers, normals } from "./support/numbers";
 

@@ -16,7 +16,7 @@ import {
   selectSamples,
   sharpness,
 } from "../lib";
-import { readArray } from "../lib/generalization/outputs";
+import { targetsOf as readArray } from "../lib/generalization/outputs";
 import { openCase, rejection, relative, tinyProblem } from "./50-helpers";
 import { dataOf, dense, netModel, randomTheta } from "./support/networks";
 import { dot, eigenvalues, type Matrix, normals, rowsOf, times } from "./support/numbers";

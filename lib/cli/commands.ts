@@ -703,6 +703,11 @@ export const COMMANDS: readonly CommandRow[] = [
       ["--share <x>", "of the second in the fused network (default 0.5)", notNegative],
       ["--points <n>", "steps between the networks (default 11)", whole(3)],
       ["--layers", "also with one layer moved alone"],
+      [
+        "--statistics <s>",
+        "running ones on the way: interpolated (default), or recomputed on the data",
+        oneOf("interpolated", "recomputed"),
+      ],
       ["--k <n>", "eigenvectors whose spaces are compared (default 10; 0: none)", whole(0)],
       ["--test-data <file>", "barriers on other data as well", text],
       ["--test-inputs <file...>", "the same in files of their own", text],
@@ -755,7 +760,7 @@ export const COMMANDS: readonly CommandRow[] = [
         "pac-bayes: that its estimate of the risk fails (default 0.01)",
         positive,
       ],
-      ["--networks <n>", "pac-bayes: networks drawn (default 2000)", whole(1)],
+      ["--networks <n>", "pac-bayes: networks drawn (default 3000)", whole(1)],
     ],
     notes:
       "--operator (here ggn by default) is the matrix A of inverses and sharpness. --data has to be\n" +

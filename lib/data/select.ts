@@ -87,6 +87,32 @@ export async function selectSamples(
 }
 
 /**
+ * @internal A data set cut into parts of `size` samples in their order, the last perhaps smaller, each
+ * as `selectSamples` makes it, from one reading. Held in memory until each is disposed of.
+ */
+export async function samplesInParts(
+  data: DataSet,
+  size: number,
+  { target, signal }: SelectOptions = {},
+): Promise<DataSet[]> {
+  const firsts: number[] = [];
+  for (let first = 0; first < data.samples; first += size) firsts.push(first);
+  const parts: Record<string, ArraySource>[] = firsts.map(() => ({}));
+  for (const array of data.arrays) {
+    const all = await readArray(data, array, signal);
+    const width = all.length / data.samples;
+    firsts.forEach((first, i) => {
+      const samples = Math.min(size, data.samples - first);
+      const values = all.slice(first * width, (first + samples) * width);
+      parts[i]![array.name] = source(values, array, [samples, ...array.shape.slice(1)]);
+    });
+  }
+  return Promise.all(
+    parts.map((arrays) => loadData(arrays, { signal, ...(target !== undefined && { target }) })),
+  );
+}
+
+/**
  * Positions of the samples of each class, by ascending label: the target holds one whole number a
  * sample.
  *

@@ -1,6 +1,7 @@
 /** Losses as functions of a sample's outputs, with their derivatives. */
-import { type CallOptions, run } from "../call";
+import type { CallOptions } from "../call";
 import type { DataSet } from "../data/data";
+import { readArray } from "../data/select";
 import { DataMismatchError, OptionError } from "../errors";
 import { checkLoss, type Loss, type LossName } from "../model/loss";
 import type { Model } from "../model/model";
@@ -84,8 +85,8 @@ export interface OutputOptions extends RunOptions, CallOptions {
   target?: string | undefined;
 }
 
-/** All numbers of an array of a data set. */
-export async function readArray(
+/** All numbers of the array of targets. */
+export async function targetsOf(
   data: DataSet,
   name: string,
   where: string,
@@ -96,9 +97,7 @@ export async function readArray(
     throw new DataMismatchError(
       `${where}: expected an array "${name}" of targets, got ${data}; name it by the option target`,
     );
-  const values = new Float64Array(array.shape.reduce((product, n) => product * n, 1));
-  await run(() => data.native.read(name, values), { signal });
-  return values;
+  return readArray(data, array, signal);
 }
 
 const PLAIN: readonly (keyof Loss)[] = ["name", "reduction", "ignoreIndex", "classAxis"];
@@ -132,7 +131,7 @@ export async function sampleOutputs(
   const { samples } = data;
   const width = outputs.length / samples;
   if (spec.name === "cross-entropy" && shape.length !== 2) fail(`outputs of shape (${shape})`);
-  const stored = await readArray(data, target, where, rest);
+  const stored = await targetsOf(data, target, where, rest);
   let targets = stored;
   if (spec.name === "cross-entropy" && stored.length === samples) {
     targets = new Float64Array(samples * width);

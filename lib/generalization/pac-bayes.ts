@@ -40,9 +40,9 @@ export interface PacBayesOptions extends Omit<OperatorOptions, "params" | "exclu
   j?: readonly [first: number, last: number] | undefined;
   /** The beta that are tried; they cost nothing. Default 0, 1e-3, ..., 100. */
   beta?: readonly number[] | undefined;
-  /** Networks drawn for the estimate of the empirical risk. Default 2000. */
+  /** Networks drawn for the estimate of the empirical risk. Default 3000. */
   draws?: number | undefined;
-  /** Samples that each drawn network is evaluated on: a random part of the data. Default 5000. */
+  /** Samples that each drawn network is evaluated on: a random part of the data. Default 2000. */
   drawSamples?: number | undefined;
   /** Networks drawn for each candidate while lambda and beta are chosen. Default 4. */
   choiceDraws?: number | undefined;
@@ -192,7 +192,7 @@ export async function pacBayes(
   const { initial, shape = "ggn", delta = 0.025, deltaMonteCarlo = 0.01, seed = 0 } = checked;
   const { c = 0.1, b = 10, beta: betas = shape === "isotropic" ? [0] : BETAS } = checked;
   const {
-    draws = 1000,
+    draws = 3000,
     choiceDraws = 4,
     target = "y",
     signal,
@@ -219,7 +219,7 @@ export async function pacBayes(
   const variances = (lambda: number, beta: number) =>
     h.map((value) => 1 / (n * beta * Math.max(value, 0) + 1 / lambda));
   const errors = await RandomisedNetwork.of(
-    ...([WHERE, model, data, Math.min(checked.drawSamples ?? 5000, n), target] as const),
+    ...([WHERE, model, data, Math.min(checked.drawSamples ?? 2000, n), target] as const),
     { ...settings, signal },
   );
   try {

@@ -2,14 +2,14 @@
 import { accuracyOf, hasAccuracy } from "../accuracy";
 import { run } from "../call";
 import type { DataSet } from "../data/data";
-import { selectSamples } from "../data/select";
+import { samplesInParts } from "../data/select";
 import { DataMismatchError, OptionError } from "../errors";
 import type { LinearOperator } from "../linear-operator";
 import { checkLoss, type Loss } from "../model/loss";
 import type { Model } from "../model/model";
 import { jacobianHolder, type OperatorOptions } from "../operators";
 import type { Normals } from "./normals";
-import { readArray } from "./outputs";
+import { targetsOf } from "./outputs";
 
 /** Some of the samples, with the network compiled for them. */
 interface Part {
@@ -60,25 +60,20 @@ export class RandomisedNetwork {
         `${where}: expected a loss of classification, whose predictions are right or wrong, got ` +
           (loss?.name ?? "none"),
       );
-    const n = data.samples;
+    const cut = drawSamples < data.samples;
+    const sets = cut ? await samplesInParts(data, drawSamples, { target, signal }) : [data];
     const parts: Part[] = [];
     try {
-      for (let first = 0; first < n; first += drawSamples) {
-        const samples = Math.min(drawSamples, n - first);
-        const own =
-          samples === n
-            ? undefined
-            : await selectSamples(
-                data,
-                Array.from({ length: samples }, (_, i) => first + i),
-                { target, signal },
-              );
-        const set = own ?? data;
-        const targets = await readArray(set, target, where, { signal });
-        parts.push({ samples, own, targets, holder: jacobianHolder(where, model, set, settings) });
-      }
+      for (const set of sets)
+        parts.push({
+          samples: set.samples,
+          own: cut ? set : undefined,
+          targets: await targetsOf(set, target, where, { signal }),
+          holder: jacobianHolder(where, model, set, settings),
+        });
     } catch (error) {
-      for (const part of parts) release(part);
+      for (const part of parts) part.holder.dispose();
+      if (cut) for (const set of sets) set.dispose();
       throw error;
     }
     return new RandomisedNetwork(model.parameterCount, parts, loss, drawSamples);

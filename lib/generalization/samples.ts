@@ -1,9 +1,10 @@
 /** Data sets as matrices: inputs flattened, labels, images made smaller, labels made wrong. */
 import type { CallOptions } from "../call";
 import type { DataSet } from "../data/data";
+import { readArray } from "../data/select";
 import { DataMismatchError, OptionError } from "../errors";
 import type { Normals } from "./normals";
-import { readArray } from "./outputs";
+import { targetsOf } from "./outputs";
 
 /** Inputs and class labels of a data set. */
 export interface LabelledSamples {
@@ -29,14 +30,14 @@ export async function labelledSamples(
   const inputs = data.arrays.filter(({ name }) => name !== target);
   if (inputs.length !== 1)
     throw new DataMismatchError(`${where}: expected one input beside "${target}", got ${data}`);
-  const labels = await readArray(data, target, where, call);
+  const labels = await targetsOf(data, target, where, call);
   const bad = labels.findIndex((label) => !Number.isInteger(label) || label < 0);
   if (labels.length !== data.samples || bad >= 0)
     throw new DataMismatchError(
       `${where}: ${target}: expected a label of 0 or more for each sample, got ` +
         (bad >= 0 ? `${labels[bad]} at sample ${bad}` : `${labels.length} numbers`),
     );
-  const values = await readArray(data, inputs[0]!.name, where, call);
+  const values = await readArray(data, inputs[0]!, call.signal);
   const shape = inputs[0]!.shape.slice(1);
   const x = pool > 1 ? pooled(where, values, data.samples, shape, pool) : values;
   return {

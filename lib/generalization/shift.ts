@@ -1,11 +1,10 @@
 /** Data sets shifted on purpose: noise on inputs, images turned. */
 import type { CallOptions } from "../call";
 import { type ArraySource, type DataSet, loadData } from "../data/data";
-import { selectSamples } from "../data/select";
+import { readArray, selectSamples } from "../data/select";
 import { OptionError } from "../errors";
 import { type Check, check, checkOptions, describe } from "../options";
 import { Normals } from "./normals";
-import { readArray } from "./outputs";
 
 export interface ShiftOptions extends Pick<CallOptions, "signal"> {
   /** Standard deviation of normal noise that is added to inputs, as the network gets them. */
@@ -49,8 +48,9 @@ export async function shiftedData(data: DataSet, options: ShiftOptions): Promise
   );
   const random = new Normals(seed, NOISE);
   const arrays: Record<string, ArraySource> = {};
-  for (const { name, shape, type } of copy.arrays) {
-    let values = await readArray(copy, name, WHERE, { signal });
+  for (const array of copy.arrays) {
+    const { name, shape, type } = array;
+    let values = await readArray(copy, array, signal);
     if (name !== target && !/int(32|64)/.test(type)) {
       if (rotate !== undefined) values = turned(values, shape, rotate);
       if (noise !== undefined) values = values.map((x) => x + noise * random.next());
