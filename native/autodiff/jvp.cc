@@ -127,6 +127,7 @@ Id Jvp::own(Id id, Id t) {
     }
     case Op::Sin: return g.mul(t, g.unary(Op::Cos, x));
     case Op::Cos: return g.mul(t, g.neg(g.unary(Op::Sin, x)));
+    case Op::Atan: return g.mul(t, g.unary(Op::Recip, g.shift(g.mul(x, x), 1)));
     case Op::Softmax: return g.mul(y, g.sub(t, g.sum(g.mul(y, t), {-1})));
     case Op::LogSumExp: return g.sum(g.mul(g.softmax(x), t), {-1});
     default: throw Error(ErrorKind::Internal, std::string(name(op)) + " has no derivative rule");

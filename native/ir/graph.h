@@ -64,6 +64,7 @@ enum class Scope : uint8_t { Const, Global, Local, Collected };
   X(Erf, A, Own)                                                                    \
   X(Sin, A, Own)                                                                    \
   X(Cos, A, Own)                                                                    \
+  X(Atan, A, Own)                                                                   \
   X(Floor, A, None)                                                                 \
   X(Less, A, None) /* compare any types; gives Bool */                              \
   X(LessEqual, A, None)                                                             \

@@ -226,6 +226,7 @@ std::function<double(double)> unaryOf(Op op) {
     case Op::Erf: return [](double x) { return std::erf(x); };
     case Op::Sin: return [](double x) { return std::sin(x); };
     case Op::Cos: return [](double x) { return std::cos(x); };
+    case Op::Atan: return [](double x) { return std::atan(x); };
     case Op::Floor: return [](double x) { return std::floor(x); };
     case Op::Not: return [](double x) { return x == 0 ? 1.0 : 0.0; };
     default: return {};

@@ -283,6 +283,21 @@ Results asinh(Call& c) {
   return {c.b.select(below, c.b.neg(y), y)};
 }
 
+// By the tangent of the half angle, which is exact near both ends.
+Results acos(Call& c) {
+  const Value& x = c.in(0);
+  const Value one = Builder::number(1);
+  const Value square = c.b.div(c.b.sub(one, x), c.b.add(one, x));
+  return {c.b.scale(c.b.unary(Op::Atan, c.b.unary(Op::Sqrt, square)), 2)};
+}
+
+Results asin(Call& c) {
+  const Value& x = c.in(0);
+  const Value one = Builder::number(1);
+  const Value cosine = c.b.unary(Op::Sqrt, c.b.mul(c.b.sub(one, x), c.b.add(one, x)));
+  return {c.b.unary(Op::Atan, c.b.div(x, cosine))};
+}
+
 Results atanh(Call& c) {
   const Value& x = c.in(0);
   const Value one = Builder::number(1);
@@ -339,10 +354,13 @@ constexpr Grade kPiecewise = Grade::Piecewise, kZero = Grade::Zero;
 
 const Operator kTable[] = {
     {.name = "Abs", .grade = kPiecewise, .lower = abs},
+    {.name = "Acos", .lower = acos},
     {.name = "Acosh", .lower = acosh},
     {.name = "Add", .lower = binary<Op::Add>},
     {.name = "And", .grade = kZero, .lower = binary<Op::And>},
+    {.name = "Asin", .lower = asin},
     {.name = "Asinh", .lower = asinh},
+    {.name = "Atan", .lower = unary<Op::Atan>},
     {.name = "Atanh", .lower = atanh},
     {.name = "Cast",
      .lower = cast,
@@ -384,7 +402,7 @@ const Operator kTable[] = {
      .limits = "integers only where they are constants"},
     {.name = "Mul", .lower = binary<Op::Mul>},
     {.name = "Neg", .lower = unary<Op::Neg>},
-    {.name = "Not", .grade = kZero, .lower = unary<Op::Not>},
+    {.name = "Not", .grade = kZero, .lower = unary<Op::Not>, .since = kFirstOpset},
     {.name = "Or", .grade = kZero, .lower = binary<Op::Or>},
     {.name = "PRelu", .grade = kPiecewise, .lower = prelu},
     {.name = "Pow",
@@ -399,8 +417,8 @@ const Operator kTable[] = {
     {.name = "Sign", .grade = kZero, .lower = sign},
     {.name = "Sin", .lower = unary<Op::Sin>},
     {.name = "Sinh", .lower = sinh},
-    {.name = "Softplus", .lower = unary<Op::Softplus>},
-    {.name = "Softsign", .lower = softsign},
+    {.name = "Softplus", .lower = unary<Op::Softplus>, .since = kFirstOpset},
+    {.name = "Softsign", .lower = softsign, .since = kFirstOpset},
     {.name = "Sqrt", .lower = unary<Op::Sqrt>},
     {.name = "Sub", .lower = binary<Op::Sub>},
     {.name = "Sum", .lower = sum},

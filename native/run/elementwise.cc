@@ -16,6 +16,7 @@ VECTOR float tanhf(float);
 VECTOR float erff(float);
 VECTOR float sinf(float);
 VECTOR float cosf(float);
+VECTOR float atanf(float);
 VECTOR float log1pf(float);
 VECTOR double exp(double);
 VECTOR double log(double);
@@ -24,6 +25,7 @@ VECTOR double tanh(double);
 VECTOR double erf(double);
 VECTOR double sin(double);
 VECTOR double cos(double);
+VECTOR double atan(double);
 VECTOR double log1p(double);
 #undef VECTOR
 }
@@ -48,6 +50,8 @@ inline float vsin(float x) { return ::sinf(x); }
 inline double vsin(double x) { return ::sin(x); }
 inline float vcos(float x) { return ::cosf(x); }
 inline double vcos(double x) { return ::cos(x); }
+inline float vatan(float x) { return ::atanf(x); }
+inline double vatan(double x) { return ::atan(x); }
 inline float vsqrt(float x) { return __builtin_sqrtf(x); }
 inline double vsqrt(double x) { return __builtin_sqrt(x); }
 inline float vfloor(float x) { return __builtin_floorf(x); }
@@ -75,6 +79,7 @@ inline double vabs(double x) { return __builtin_fabs(x); }
   X(Erf, verf(x))                                       \
   X(Sin, vsin(x))                                       \
   X(Cos, vcos(x))                                       \
+  X(Atan, vatan(x))                                     \
   X(Floor, vfloor(x))                                   \
   X(Less, static_cast<T>(x < y))                        \
   X(LessEqual, static_cast<T>(x <= y))                  \

@@ -25,6 +25,7 @@ const std::vector<UnaryCase>& unaryCases() {
   static const double kAlpha = 1.67326319217681884765625, kGamma = 1.05070102214813232421875;
   static const std::vector<UnaryCase> cases = {
       {"Abs", [](double x) { return std::fabs(x); }},
+      {"Atan", [](double x) { return std::atan(x); }},
       {"Celu",
        [](double x) { return x > 0 ? x : 1.5 * std::expm1(x / 1.5); },
        {{"alpha", number(1.5)}}},
@@ -122,6 +123,22 @@ TEST_SUITE("lowering: elementwise operators") {
       const double half = one.op == "Tan" ? 2 : 1;
       checkClose(net.run("y"), {one.expected(half * 0.25), one.expected(half * 1.75)});
       CHECK(net.graph[net.lowered.output].op == Op::Const);
+    }
+  }
+
+  TEST_CASE("inverse sine and cosine: to rounding on the whole of [-1, 1], and their derivatives") {
+    const Numbers x = {-1, -0.999999, -0.3, 0, 1e-9, 0.5, 0.999999, 1};
+    for (const std::string op : {"Asin", "Acos"}) {
+      CAPTURE(op);
+      Numbers expected;
+      for (double v : x) expected.push_back(op == "Asin" ? std::asin(v) : std::acos(v));
+      Net net;
+      net.input("x", {8}, x).node(op, {"x"}, {"y"});
+      checkClose(net.run("y"), expected);
+      Net inside;
+      inside.parameter("x", {4}, {-0.75, -0.25, 0.125, 0.875}).node(op, {"x"}, {"y"});
+      inside.run("y");
+      checkDerivatives(inside, "y");
     }
   }
 

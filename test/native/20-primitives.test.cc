@@ -76,6 +76,7 @@ const std::vector<Case>& cases() {
       {"erf", Op::Erf, {{6}}, [](Graph& g, P p) { return g.unary(Op::Erf, p[0]); }},
       {"sin", Op::Sin, {{6}}, [](Graph& g, P p) { return g.unary(Op::Sin, p[0]); }},
       {"cos", Op::Cos, {{6}}, [](Graph& g, P p) { return g.unary(Op::Cos, p[0]); }},
+      {"atan", Op::Atan, {{6}}, [](Graph& g, P p) { return g.unary(Op::Atan, p[0]); }},
       {"floor", Op::Floor, {{6}}, [](Graph& g, P p) { return g.mul(g.unary(Op::Floor, p[0]), p[0]); }},
       {"less", Op::Less, {{6}}, [](Graph& g, P p) { return g.mul(g.cast(g.binary(Op::Less, p[0], g.scalar(0.2)), Type::Real), p[0]); }},
       {"lessEqual", Op::LessEqual, {{6}}, [](Graph& g, P p) { return g.mul(g.cast(g.binary(Op::LessEqual, p[0], g.scalar(0.2)), Type::Real), p[0]); }},

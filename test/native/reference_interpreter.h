@@ -163,6 +163,7 @@ class Interpreter {
       case Op::Erf: return map(node, [](double x) { return std::erf(x); });
       case Op::Sin: return map(node, [](double x) { return std::sin(x); });
       case Op::Cos: return map(node, [](double x) { return std::cos(x); });
+      case Op::Atan: return map(node, [](double x) { return std::atan(x); });
       case Op::Floor: return map(node, [](double x) { return std::floor(x); });
       case Op::Not: return map(node, [](double x) { return x == 0; });
       case Op::Cast:
