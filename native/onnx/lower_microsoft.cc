@@ -81,7 +81,7 @@ const std::string& activationOf(const NodeDef& node) {
 }
 
 std::string refuseFused(const NodeDef& node) {
-  if (const std::string volumes = refuseVolumes(node); !volumes.empty()) return volumes;
+  if (const std::string volumes = refuseHyperVolumes(node); !volumes.empty()) return volumes;
   const std::string& name = activationOf(node);
   const bool taken = name.empty() || name == "Relu" || name == "Tanh" || name == "Sigmoid";
   return taken ? "" : "attribute activation = " + name + " is not supported";

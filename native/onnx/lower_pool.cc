@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "onnx/lower_window.h"
@@ -14,8 +15,8 @@ std::vector<double> taps(const Windows& w, int d, bool withPadding) {
   std::vector<double> counts;
   for (int64_t o = 0; o < w.out[d]; ++o) {
     double n = 0;
-    for (int64_t k = 0; k < w.window.kernel[d]; ++k) {
-      const int64_t at = o * w.window.stride[d] - w.window.pad[d] + k * w.window.dilation[d];
+    for (int64_t k = 0; k < w.kernel[d]; ++k) {
+      const int64_t at = o * w.stride[d] - w.padBefore[d] + k * w.dilation[d];
       n += withPadding ? at < w.in[d] + w.padAfter[d] : at >= 0 && at < w.in[d];
     }
     counts.push_back(n);
@@ -26,34 +27,51 @@ std::vector<double> taps(const Windows& w, int d, bool withPadding) {
 Results maxPool(Call& c) {
   Windows w = windowsOf(c, c.shape(0), {});
   slide(c, w, c.integer("ceil_mode", 0) != 0);
-  for (int d = 0; d < 2; ++d) {
+  for (int d = 0; d < 3; ++d) {
     const std::vector<double> counts = taps(w, d, false);
     if (std::count(counts.begin(), counts.end(), 0.0)) c.mismatch("a window lies on padding alone");
   }
   // The place of the maximum is data; taking it from there is linear.
   Graph& graph = c.b.graph;
-  const Id x = channelsLast(c, c.in(0));
-  const Id at = graph.windowArgmax(x, w.window, w.out[0], w.out[1]);
-  const Id y = graph.gather(graph.reshape(x, {count(graph.shape(x))}), at, 0);
+  const Id y = slideOverDepth(
+      graph, channelsLast(c, c.in(0)), w,
+      [&](Id x, int64_t) {
+        const Id at = graph.windowArgmax(x, w.plane(), w.out[1], w.out[2]);
+        return graph.gather(graph.reshape(x, {count(graph.shape(x))}), at, 0);
+      },
+      [&](Id a, Id b) { return graph.max(a, b); }, -std::numeric_limits<double>::infinity());
   return {fromChannelsLast(c, y, w.spatial)};
+}
+
+// The sums of x in the windows.
+Id windowSums(Call& c, const Value& x, const Windows& w) {
+  Graph& graph = c.b.graph;
+  return slideOverDepth(
+      graph, channelsLast(c, x), w,
+      [&](Id planes, int64_t) { return graph.windowSum(planes, w.plane(), w.out[1], w.out[2]); },
+      [&](Id a, Id b) { return graph.add(a, b); }, 0);
 }
 
 Results averagePool(Call& c) {
   Windows w = windowsOf(c, c.shape(0), {});
   slide(c, w, c.integer("ceil_mode", 0) != 0);
   const bool withPadding = c.integer("count_include_pad", 0) != 0;
-  const std::vector<double> rows = taps(w, 0, withPadding), columns = taps(w, 1, withPadding);
+  const std::vector<double> depths = taps(w, 0, withPadding), rows = taps(w, 1, withPadding),
+                            columns = taps(w, 2, withPadding);
   std::vector<double> shares;
-  for (double row : rows)
-    for (double column : columns) {
-      if (row * column == 0) c.mismatch("a window lies on padding alone");
-      shares.push_back(1 / (row * column));
-    }
+  for (double depth : depths)
+    for (double row : rows)
+      for (double column : columns) {
+        if (depth * row * column == 0) c.mismatch("a window lies on padding alone");
+        shares.push_back(1 / (depth * row * column));
+      }
   if (std::adjacent_find(shares.begin(), shares.end(), std::not_equal_to<>()) == shares.end())
     shares.resize(1);
   Graph& graph = c.b.graph;
-  const Id sums = graph.windowSum(channelsLast(c, c.in(0)), w.window, w.out[0], w.out[1]);
-  const Shape shape = shares.size() == 1 ? Shape{} : Shape{w.out[0], w.out[1], 1};
+  const Id sums = windowSums(c, c.in(0), w);
+  const Shape shape = shares.size() == 1 ? Shape{}
+                      : w.spatial == 3   ? Shape{w.out[0], w.out[1], w.out[2], 1}
+                                         : Shape{w.out[1], w.out[2], 1};
   const Id share = graph.constant(std::make_shared<const std::vector<double>>(shares), shape);
   return {fromChannelsLast(c, graph.mul(sums, share), w.spatial)};
 }
@@ -64,8 +82,7 @@ Results lpPool(Call& c) {
   slide(c, w, c.integer("ceil_mode", 0) != 0);
   const double p = static_cast<double>(c.integer("p", 2));
   const Value powers = p == 2 ? c.b.mul(c.in(0), c.in(0)) : c.b.pow(c.b.abs(c.in(0)), p);
-  const Id sums = c.b.graph.windowSum(channelsLast(c, powers), w.window, w.out[0], w.out[1]);
-  return {c.b.pow(fromChannelsLast(c, sums, w.spatial), 1 / p)};
+  return {c.b.pow(fromChannelsLast(c, windowSums(c, powers, w), w.spatial), 1 / p)};
 }
 
 Axes spatialAxes(Call& c) {
@@ -116,22 +133,25 @@ Results lrn(Call& c) {
 const Operator kTable[] = {
     {.name = "AveragePool",
      .lower = averagePool,
-     .limits = "one or two spatial axes",
-     .refuse = refuseVolumes},
-    {.name = "GlobalAveragePool", .lower = globalAveragePool},
+     .limits = "one to three spatial axes",
+     .refuse = refuseHyperVolumes},
+    {.name = "GlobalAveragePool", .lower = globalAveragePool, .since = kFirstOpset},
     {.name = "GlobalLpPool", .grade = Grade::Piecewise, .lower = globalLpPool},
-    {.name = "GlobalMaxPool", .grade = Grade::Piecewise, .lower = globalMaxPool},
+    {.name = "GlobalMaxPool",
+     .grade = Grade::Piecewise,
+     .lower = globalMaxPool,
+     .since = kFirstOpset},
     {.name = "LRN", .lower = lrn},
     {.name = "LpPool",
      .grade = Grade::Piecewise,
      .lower = lpPool,
-     .limits = "one or two spatial axes",
-     .refuse = refuseVolumes},
+     .limits = "one to three spatial axes",
+     .refuse = refuseHyperVolumes},
     {.name = "MaxPool",
      .grade = Grade::Piecewise,
      .lower = maxPool,
-     .limits = "one or two spatial axes, no indices as second output",
-     .refuse = refuseVolumes},
+     .limits = "one to three spatial axes, no indices as second output",
+     .refuse = refuseHyperVolumes},
 };
 
 }  // namespace

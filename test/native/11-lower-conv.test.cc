@@ -178,10 +178,27 @@ TEST_SUITE("lowering: convolution, pooling, normalisation") {
     checkClose(run({{"dilations", ints({3})}}), {41, 52});
   }
 
-  TEST_CASE("Conv refuses volumes, and names what does not fit") {
+  TEST_CASE(
+      "Conv over volumes: the sum over the window, whatever the pads, strides and dilations") {
+    auto run = [](const Attributes& attributes) {
+      Net net;
+      net.input("x", {1, 1, 4, 1, 2}, counting(8)).parameter("w", {1, 1, 2, 1, 1}, {1, 10});
+      net.node("Conv", {"x", "w"}, {"y"}, attributes);
+      return net.run("y");
+    };
+    // Depths are (1, 2), (3, 4), (5, 6), (7, 8).
+    checkClose(run({}), {31, 42, 53, 64, 75, 86});
+    checkClose(run({{"pads", ints({1, 0, 0, 1, 0, 0})}}), {10, 20, 31, 42, 53, 64, 75, 86, 7, 8});
+    checkClose(run({{"strides", ints({2, 1, 1})}}), {31, 42, 75, 86});
+    checkClose(run({{"dilations", ints({3, 1, 1})}}), {71, 82});
+    checkClose(run({{"pads", ints({3, 0, 0, 3, 0, 0})}, {"strides", ints({4, 1, 1})}}),
+               {0, 0, 53, 64, 0, 0});
+  }
+
+  TEST_CASE("Conv refuses four spatial axes, and names what does not fit") {
     Net net;
-    net.input("x", {1, 1, 2, 2, 2}, counting(8)).parameter("w", {1, 1, 1, 1, 1}, {1});
-    net.node("Conv", {"x", "w"}, {"y"}, {{"kernel_shape", ints({1, 1, 1})}});
+    net.input("x", {1, 1, 2, 2, 2, 1}, counting(8)).parameter("w", {1, 1, 1, 1, 1, 1}, {1});
+    net.node("Conv", {"x", "w"}, {"y"}, {{"kernel_shape", ints({1, 1, 1, 1})}});
     CHECK(contains(messageOf(ErrorKind::UnsupportedOperator, [&] { net.lower("y"); }), "spatial"));
     net.model.nodes[0].attributes.clear();
     CHECK(contains(messageOf(ErrorKind::UnsupportedOperator, [&] { net.lower("y"); }), "spatial"));
