@@ -140,6 +140,7 @@ const ARRAYS: Record<string, (data: number[]) => Omit<ArraySource, "shape">> = {
   float32: (data) => ({ data: Float32Array.from(data) }),
   int64: (data) => ({ data: BigInt64Array.from(data.map(BigInt)) }),
   int32: (data) => ({ data: Int32Array.from(data) }),
+  int8: (data) => ({ data: Int8Array.from(data) }),
   uint8: (data) => ({ data: Uint8Array.from(data) }),
   bool: (data) => ({ data: Uint8Array.from(data), type: "bool" }),
 };

@@ -84,6 +84,54 @@ Results gatherND(Call& c) {
   return {c.b.gather(c.b.reshape(c.in(0), rows), at.flat, 0)};
 }
 
+// Keeps what a known mask marks, along an axis or of all elements in order.
+Results compress(Call& c) {
+  const Axes mask = c.known(1);
+  const Value x = c.hasAttribute("axis") ? c.in(0) : c.b.reshape(c.in(0), {count(c.shape(0))});
+  const int64_t axis = normalAxis(c.integer("axis", 0), c.b.rank(x));
+  std::vector<double> kept;
+  for (size_t i = 0; i < mask.size(); ++i)
+    if (mask[i] != 0) kept.push_back(static_cast<double>(i));
+  if (static_cast<int64_t>(mask.size()) > c.b.shape(x)[axis])
+    c.mismatch("a mask of " + std::to_string(mask.size()) + " for " + show(c.shape(0)));
+  const auto n = static_cast<int64_t>(kept.size());
+  return {c.b.gather(x, Builder::known(tensorOf(kept, {n}, Type::Int)), axis)};
+}
+
+// The first so many steps of each sequence, in reverse.
+Results reverseSequence(Call& c) {
+  const Shape shape = c.shape(0);
+  if (shape.size() < 2) c.mismatch("ReverseSequence of " + show(shape));
+  const int64_t time = c.integer("time_axis", 0), batch = c.integer("batch_axis", 1);
+  if (time + batch != 1 || time * batch != 0)
+    c.mismatch("time_axis and batch_axis must be 0 and 1");
+  Shape along(shape.size(), 1);
+  along[batch] = shape[batch];
+  const Value length = c.b.reshape(c.in(1), along);
+  const Value step = countingAlong(time, shape);
+  const Value back = c.b.sub(c.b.shift(length, -1), step);
+  const Value at = c.b.select(c.b.binary(Op::Less, step, length), back, step);
+  const Value flat = elementPositions(c, c.b.broadcast(at, shape), shape, time);
+  return {c.b.gather(c.b.reshape(c.in(0), {count(shape)}), flat, 0)};
+}
+
+// 1 at the first maximum along an axis; before opset 13 along all axes from that one on.
+Results hardmax(Call& c) {
+  const Shape shape = c.shape(0);
+  const int64_t rank = c.rank(0), axis = normalAxis(c.integer("axis", c.opset < 13 ? 1 : -1), rank);
+  const bool flat = c.opset < 13 && axis + 1 < rank;
+  const Shape rows = {count(Shape(shape.begin(), shape.begin() + axis)),
+                      count(Shape(shape.begin() + axis, shape.end()))};
+  const Value x = flat ? c.b.reshape(c.in(0), rows) : c.in(0);
+  const int64_t along = flat ? 1 : axis;
+  const Value place = c.b.cast(countingAlong(along, c.b.shape(x)), Type::Real);
+  const Value hit = c.b.binary(Op::Equal, x, c.b.max(x, {along}));
+  const Value none = Builder::number(static_cast<double>(c.b.shape(x)[along]));
+  const Value first = c.b.neg(c.b.max(c.b.neg(c.b.select(hit, place, none)), {along}));
+  const Value one = c.b.cast(c.b.binary(Op::Equal, place, first), Type::Real);
+  return {c.b.reshape(c.b.broadcast(one, c.b.shape(x)), shape)};
+}
+
 Results oneHot(Call& c) {
   const auto depth = c.knownNumber(1);
   if (!depth) c.unsupported("a depth that depends on data");
@@ -295,14 +343,17 @@ constexpr Grade kFold = Grade::Fold, kZero = Grade::Zero;
 const Operator kTable[] = {
     {.name = "ArgMax", .grade = kFold, .lower = argExtreme<1>},
     {.name = "ArgMin", .grade = kFold, .lower = argExtreme<-1>},
+    {.name = "Compress", .lower = compress, .since = 9, .limits = "a constant mask"},
     {.name = "CumSum", .lower = cumSum, .since = 11, .limits = "a constant axis"},
     {.name = "EyeLike", .grade = kFold, .lower = eyeLike},
     {.name = "Gather", .lower = gather},
     {.name = "GatherElements", .lower = gatherElements, .since = 11},
     {.name = "GatherND", .lower = gatherND, .since = 11},
+    {.name = "Hardmax", .grade = kZero, .lower = hardmax},
     {.name = "NonZero", .grade = kFold, .lower = nonZero},
     {.name = "OneHot", .grade = kZero, .lower = oneHot, .limits = "a constant depth"},
     {.name = "Pad", .lower = pad, .limits = "constant pads and fill", .refuse = refusePad},
+    {.name = "ReverseSequence", .lower = reverseSequence, .since = 10},
     {.name = "Trilu", .lower = trilu, .since = 14, .limits = "a constant diagonal"},
 };
 

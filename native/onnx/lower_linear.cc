@@ -188,7 +188,38 @@ Results einsum(Call& c) {
   return {c.b.einsum({product.value}, {renamed(product.labels)}, renamed(out))};
 }
 
+// (x - zero point) * scale, each for all elements or along an axis.
+Results dequantizeLinear(Call& c) {
+  const Shape shape = c.shape(0);
+  auto along = [&](size_t input) {
+    const Shape own = c.shape(input);
+    if (count(own) == 1) return c.b.reshape(c.in(input), {});
+    const int64_t axis = normalAxis(c.integer("axis", 1), c.rank(0));
+    if (own != Shape{shape[axis]})
+      c.mismatch("scale or zero point " + show(own) + " do not fit axis " + std::to_string(axis) +
+                 " of " + show(shape));
+    Shape to(shape.size(), 1);
+    to[axis] = shape[axis];
+    return c.b.reshape(c.in(input), to);
+  };
+  Value x = c.b.cast(c.in(0), Type::Real);
+  if (c.has(2)) x = c.b.sub(x, c.b.cast(along(2), Type::Real));
+  return {c.b.mul(x, along(1))};
+}
+
+std::string refuseBlocks(const NodeDef& node) {
+  auto at = node.attributes.find("block_size");
+  const bool blocks =
+      at != node.attributes.end() && !at->second.ints.empty() && at->second.ints[0] != 0;
+  return blocks ? "attribute block_size is not supported" : "";
+}
+
 const Operator kTable[] = {
+    {.name = "DequantizeLinear",
+     .lower = dequantizeLinear,
+     .since = 10,
+     .limits = "no blocks",
+     .refuse = refuseBlocks},
     {.name = "Einsum", .lower = einsum, .since = 12, .refuse = refuseEinsum},
     {.name = "Gemm", .lower = gemm},
     {.name = "MatMul", .lower = matMul},

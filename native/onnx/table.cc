@@ -36,6 +36,10 @@ const Operator* findOperator(const NodeDef& node, int64_t opset, std::string& re
     if (row.name != node.op) continue;
     if (opset < row.since || (opset > row.until && row.until < kNewestOpset)) {
       reason = "its form in opset " + std::to_string(opset) + " is not supported";
+      if (opset < kOldestOpset)
+        reason +=
+            "; export the model again with opset_version=17, or convert it with "
+            "onnx.version_converter";
       continue;
     }
     reason = row.refuse ? row.refuse(node) : "";

@@ -218,6 +218,53 @@ TEST_SUITE("lowering: indexing, padding, reductions") {
       }
   }
 
+  TEST_CASE("Compress along an axis and of all elements, ReverseSequence, Hardmax") {
+    Net rows;
+    rows.parameter("x", {2, 3}, counting(6)).constant(boolsOf("m", {3}, {1, 0, 1}));
+    rows.node("Compress", {"x", "m"}, {"y"}, {{"axis", integer(-1)}});
+    checkClose(rows.run("y"), {1, 3, 4, 6});
+    CHECK(rows.shape() == Shape{2, 2});
+    checkDerivatives(rows, "y");
+    Net flat;
+    flat.parameter("x", {2, 3}, counting(6)).constant(boolsOf("m", {5}, {0, 1, 0, 0, 1}));
+    flat.node("Compress", {"x", "m"}, {"y"});
+    checkClose(flat.run("y"), {2, 5});
+
+    for (const bool known : {true, false}) {
+      Net back;  // time by batch by width
+      back.parameter("x", {3, 2, 1}, {1, 10, 2, 20, 3, 30});
+      if (known)
+        back.constant(wholeOf("n", {2}, {2, 3}));
+      else
+        back.input("n", {2}, {2, 3}, Type::Int);
+      back.node("ReverseSequence", {"x", "n"}, {"y"});
+      checkClose(back.run("y"), {2, 30, 1, 20, 3, 10});
+      checkDerivatives(back, "y");
+    }
+
+    Net hard;
+    hard.input("x", {2, 3}, {1, 5, 5, 2, 0, 1}).node("Hardmax", {"x"}, {"y"});
+    checkClose(hard.run("y"), {0, 1, 0, 1, 0, 0});
+    Net old(12);
+    old.input("x", {2, 1, 2}, {1, 2, 4, 3}).node("Hardmax", {"x"}, {"y"}, {{"axis", integer(0)}});
+    checkClose(old.run("y"), {0, 0, 1, 0});
+  }
+
+  TEST_CASE("DequantizeLinear for all and along an axis") {
+    Net one;
+    one.input("x", {2, 2}, {130, 128, 0, 255}, Type::Int).parameter("s", {}, {0.5});
+    one.constant(wholeOf("z", {}, {128}));
+    one.node("DequantizeLinear", {"x", "s", "z"}, {"y"});
+    checkClose(one.run("y"), {1, 0, -64, 63.5});
+    checkDerivatives(one, "y");
+    Net each;
+    each.input("x", {2, 2}, {1, 2, 3, 4}, Type::Int).parameter("s", {2}, {10, 100});
+    each.node("DequantizeLinear", {"x", "s"}, {"y"}, {{"axis", integer(0)}});
+    checkClose(each.run("y"), {10, 20, 300, 400});
+    each.model.nodes[0].attributes["block_size"] = integer(2);
+    CHECK(contains(messageOf(ErrorKind::UnsupportedOperator, [&] { each.lower("y"); }), "block"));
+  }
+
   TEST_CASE("operators that are only evaluated on constants") {
     Net where;
     where.constant(wholeOf("x", {2, 2}, {1, 0, 1, 1}));

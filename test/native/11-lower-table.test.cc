@@ -11,7 +11,7 @@ TEST_SUITE("lowering: the table") {
     for (size_t i = 0; i < rows.size(); ++i) {
       CAPTURE(rows[i].name);
       CHECK(static_cast<bool>(rows[i].lower));
-      CHECK(rows[i].since >= kOldestOpset);
+      CHECK(rows[i].since >= kFirstOpset);
       CHECK(rows[i].since <= rows[i].until);
       CHECK(rows[i].until <= kNewestOpset);
       if (i > 0 && rows[i].fullName() == rows[i - 1].fullName())
