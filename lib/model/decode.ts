@@ -1,4 +1,5 @@
 /** The bytes of an ONNX file as a checked description for the core. */
+
 import { ModelFormatError } from "../errors";
 import type {
   AttributeDescription,
@@ -19,11 +20,12 @@ import {
   type TensorProto,
   type ValueInfoProto,
 } from "./onnx_pb";
+import { widenQuantized } from "./quantized";
 import { parseModel } from "./read";
 import { dataTypeName, elementTypeOf, TensorDecoder } from "./tensor";
 
 /** Versions of ONNX's operators whose forms are known. */
-export const OPSETS = { oldest: 6, newest: 24 } as const;
+export const OPSETS = { oldest: 1, newest: 24 } as const;
 
 /** torch.export's word on each stored tensor: PARAMETER, BUFFER, CONSTANT_TENSOR. */
 const KIND_KEY = "pkg.torch.export.graph_signature.InputSpec.kind";
@@ -80,7 +82,10 @@ class Decoder {
       inline,
     });
     this.guards = flat.guards;
-    const initializers = this.initializers(flat.initializers);
+    const widened = widenQuantized(flat.nodes, this.graph.initializer, this.tensors);
+    flat.nodes = widened.nodes;
+    this.warnings.push(...widened.warnings);
+    const initializers = this.initializers([...flat.initializers, ...widened.tensors]);
     const stored = new Set(initializers.map(({ name }) => name));
     const inputs = this.graph.input
       .filter(({ name }) => !stored.has(name))

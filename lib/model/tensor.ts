@@ -121,6 +121,32 @@ const TYPES: Partial<Record<DataType, TypeRow>> = {
   },
 };
 
+/** Readers of little-endian numbers, by element type. */
+const READ: Record<ElementType, (bytes: DataView, at: number) => number> = {
+  float64: (bytes, i) => bytes.getFloat64(8 * i, true),
+  float32: (bytes, i) => bytes.getFloat32(4 * i, true),
+  float16: (bytes, i) => half(bytes.getUint16(2 * i, true)),
+  bfloat16: (bytes, i) => float(bytes.getUint16(2 * i, true) << 16),
+  int64: (bytes, i) => Number(bytes.getBigInt64(8 * i, true)),
+  int32: (bytes, i) => bytes.getInt32(4 * i, true),
+  int16: (bytes, i) => bytes.getInt16(2 * i, true),
+  uint16: (bytes, i) => bytes.getUint16(2 * i, true),
+  int8: (bytes, i) => bytes.getInt8(i),
+  uint8: (bytes, i) => bytes.getUint8(i),
+  bool: (bytes, i) => bytes.getUint8(i),
+};
+
+const float = (bits: number) => new Float32Array(Uint32Array.of(bits >>> 0).buffer)[0]!;
+
+function half(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 0x1f;
+  const fraction = (bits & 0x3ff) / 1024;
+  if (exponent === 0) return sign * fraction * 2 ** -14;
+  if (exponent === 31) return fraction === 0 ? sign * Infinity : NaN;
+  return sign * (1 + fraction) * 2 ** (exponent - 15);
+}
+
 /** Sparse tensors are written out; a larger one is a mistake or an attack. */
 const LARGEST_DENSE = 2 ** 30;
 
@@ -238,6 +264,14 @@ export class TensorDecoder {
       data.set(values.data.subarray(i * width, (i + 1) * width), flat * width);
     }
     return { type: values.type, dims, data };
+  }
+
+  /** The numbers of a tensor, row-major. @throws as `describe` */
+  numbers(tensor: TensorProto): Float64Array {
+    const { type, dims, data } = this.inMemory(tensor, tensor.name);
+    const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+    const count = dims.reduce((product, length) => product * length, 1);
+    return Float64Array.from({ length: count }, (_, i) => READ[type](view, i));
   }
 
   private inMemory(tensor: TensorProto, name: string) {
