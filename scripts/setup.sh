@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 required="g++ cmake ninja-build libopenblas-dev zlib1g-dev doctest-dev"
-optional="libdnnl-dev" # float32 convolutions run about twice as fast with oneDNN
+optional="libdnnl-dev libonnx-testdata" # fast float32 convolutions; ONNX's own tests for npm test
 
 say() { printf '%s\n' "$*"; }
 
