@@ -195,12 +195,11 @@ function figuresOf(found: DoubleDescent): Record<string, Figure> {
 function printHuman(found: DoubleDescent, seconds: number, out: string | undefined): void {
   const { settings, points, threshold, peaks, sizeName, evaluated, reused } = found;
   print(`double descent, ${found.problem}, median of ${points[0]!.repeats} runs`);
-  print(
-    `${Object.entries(settings)
-      .filter(([name]) => name !== "problem")
-      .map(([name, value]) => `${name} ${value}`)
-      .join(", ")}\n`,
-  );
+  const { problem: _, data: _digest, train, test, ...rest } = settings;
+  for (const [name, value] of Object.entries({ train, test }))
+    if (value !== undefined) print(`${name}: ${value}`);
+  const others = Object.entries(rest).map(([name, value]) => `${name} ${value}`);
+  print(`${others.join(", ")}\n`);
   printRows(columnsOf(found, false), points);
   print(
     `\nthreshold at ${threshold.toPrecision(3)} ${sizeName}; tr H^+ / n peaks at ` +
