@@ -434,18 +434,35 @@ export {
   symmetryBreaking,
   symmetryBreakingAlong,
 } from "./symmetry/breaking";
+export type { FamilyName } from "./symmetry/families";
+export type { SparseVector, SymmetryInstance } from "./symmetry/instances";
+export type { OrbitDimension } from "./symmetry/orbits";
 export {
   analysePermutations,
   type FixedAxis,
   type PermutationAnalysis,
   permutationGroups,
 } from "./symmetry/permutations";
+export {
+  Symmetries,
+  type SymmetriesOptions,
+  type SymmetryFamily,
+  symmetries,
+} from "./symmetry/symmetries";
 export type { PermutationGroup, UnitPlace } from "./symmetry/types";
 export {
   type VerifiedGroup,
   type VerifyPermutationsOptions,
   verifyPermutations,
 } from "./symmetry/verify-permutations";
+export {
+  type SymmetryVerification,
+  type VerifiedFamily,
+  type VerifiedSymmetry,
+  type VerifySymmetriesOptions,
+  verifySymmetries,
+} from "./symmetry/verify-symmetries";
+export { type KernelShare, kernelShare, withoutDirections } from "./symmetry/without";
 export {
   type Diagonal,
   type DiagonalOptions,

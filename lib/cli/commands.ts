@@ -302,6 +302,30 @@ export const COMMANDS: readonly CommandRow[] = [
     load: () => require("./rank") as typeof import("./rank"),
   },
   {
+    name: "symmetry",
+    summary:
+      "what leaves the function as it is: permutations, rescalings, gauges, shifts; identities",
+    examples: [
+      "eigenscope symmetry model.onnx",
+      "eigenscope symmetry model.onnx --data val.npz --verify",
+      "eigenscope symmetry model.onnx --checkpoints checkpoints --out charges",
+    ],
+    groups: ["data", "loss", "model", "operator", "run", "out"],
+    options: [
+      ["--verify", "the identities of every symmetry on the data; exit code 1 when one fails"],
+      ["--combinations <n>", "--verify: of the generators of each (default 3)", whole(1)],
+      ["--tol <x>", "--verify: residuals up to here hold (default 1e-9)", notNegative],
+      ["--kernel", "eigenvalues with and without the directions of symmetries; needs data"],
+      ["--checkpoints <file...>", "drift of what is conserved: a folder, or files in order", text],
+      ["--details", "every instance with its tensors, and what keeps its places, and why"],
+    ],
+    notes:
+      "Data are needed for --verify and --kernel, and where the file leaves lengths free; everything\n" +
+      "else is read off the graph. Symmetries of the loss are those of --loss. --kernel takes the\n" +
+      "operator ggn by default, and P^2 numbers of memory. --out gets charges and figures.",
+    load: () => require("./symmetry") as typeof import("./symmetry"),
+  },
+  {
     name: "landscape",
     summary: "the loss along a line or over a plane through the parameters",
     examples: [

@@ -116,18 +116,31 @@ export class Symmetries {
     return found;
   }
 
-  /** What gradient flow conserves, one entry an instance that conserves something. */
-  charges(): Charge[] {
-    return this.instances
-      .filter(({ conserved }) => conserved !== "")
-      .map((instance) => ({
-        name: `${instance.family}: ${instance.name}`,
-        degree: instance.tensors.some(({ degree }) => degree !== 0) ? 2 : 1,
-        diagonal: instance.family !== "linear-gauge",
-        of: (parameters) => instance.charges(parameters),
-      }));
+  /**
+   * What gradient flow conserves, for `chargeDrift`: an entry for each instance that conserves
+   * something, or one for each family and degree with those of all its instances.
+   */
+  charges(by: "instance" | "family" = "instance"): Charge[] {
+    const conserving = this.instances.filter(({ conserved }) => conserved !== "");
+    const chargeOf = (name: string, members: readonly SymmetryInstance[]): Charge => ({
+      name,
+      degree: degreeOf(members[0]!),
+      diagonal: members[0]!.family !== "linear-gauge",
+      of: (parameters) =>
+        Float64Array.from(members.flatMap((each) => [...each.charges(parameters)])),
+    });
+    if (by === "instance")
+      return conserving.map((each) => chargeOf(`${each.family}: ${each.name}`, [each]));
+    return this.families.flatMap(({ name }) => {
+      const members = conserving.filter(({ family }) => family === name);
+      return members.length > 0 ? [chargeOf(name, members)] : [];
+    });
   }
 }
+
+/** Shifts conserve sums, scalings squares. */
+const degreeOf = ({ tensors }: SymmetryInstance): 1 | 2 =>
+  tensors.some(({ degree }) => degree !== 0) ? 2 : 1;
 
 /** The axis of the output that a loss does not see a shift along. */
 function classAxisOf(loss: Loss | undefined, rank: number): number | undefined {
