@@ -209,6 +209,28 @@ describe("linear networks with biases", () => {
   });
 });
 
+test.each([1e-12, 1, 1e12])(
+  "a loss %d times as large has the same ranks, predicted and measured",
+  async (c) => {
+    const classWeights = [c, 2 * c, c, 3 * c];
+    const loss = { name: "cross-entropy", reduction: "sum", classWeights } as const;
+    for (const given of [
+      { widths: [5, 6, 4], loss: "cross-entropy" },
+      { widths: [5, 2, 3, 4], loss: "cross-entropy", bias: true },
+    ] as const) {
+      const { model, data } = await linearProblem({ ...given, widths: [...given.widths] });
+      const found = await rankParts(model, data, { loss });
+      data.dispose();
+      const { ggn, functional, hessian } = found;
+      expect(found.prediction!.residual.rank).toBe(3);
+      for (const { rank, predicted, certain } of [ggn, functional, hessian])
+        expect([predicted, certain]).toEqual([rank, true]);
+      if (given.widths.length === 3)
+        expect([ggn.rank, functional.rank, hessian.rank]).toEqual([15, 36, 42]);
+    }
+  },
+);
+
 test("random networks have the ranks that are predicted", async () => {
   const next = uniform(7);
   const pick = (low: number, high: number) => low + Math.floor(next() * (high - low + 1));

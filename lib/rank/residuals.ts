@@ -138,6 +138,7 @@ function byClass(
   };
   const p = activation === "Softmax" ? values : softmax(values);
   const delta = new Float64Array(values.length);
+  const heaviest = soft ? 1 : Math.max(0, ...(classWeights ?? [1])) || 1;
   let ignored = false;
   for (let i = 0; i < predictions; i++) {
     const first = firstOf(i);
@@ -151,7 +152,7 @@ function byClass(
       const at = first + c * inner;
       const hard = soft ? targets[at]! : c === label ? 1 : 0;
       const y = (1 - labelSmoothing) * hard + labelSmoothing / classes;
-      delta[at] = weight * (p[at]! - y);
+      delta[at] = (weight / heaviest) * (p[at]! - y);
     }
   }
   return {
