@@ -218,7 +218,9 @@ function shown(value: Uncertain | number | undefined): string {
   if (value === undefined) return "-";
   if (typeof value === "number") return Number.isFinite(value) ? brief(value) : String(value);
   const { value: middle, standardError } = value;
-  return standardError > 0 ? `${brief(middle)} +- ${standardError.toPrecision(2)}` : brief(middle);
+  // Beyond the digits that are shown.
+  const seen = standardError > 5e-5 * Math.abs(middle);
+  return seen ? `${brief(middle)} +- ${standardError.toPrecision(2)}` : brief(middle);
 }
 
 /** Five digits, and whole numbers as they are. */

@@ -107,9 +107,10 @@ export async function samplesInParts(
       parts[i]![array.name] = source(values, array, [samples, ...array.shape.slice(1)]);
     });
   }
-  return Promise.all(
-    parts.map((arrays) => loadData(arrays, { signal, ...(target !== undefined && { target }) })),
-  );
+  const sets: DataSet[] = [];
+  for (const arrays of parts)
+    sets.push(await loadData(arrays, { signal, ...(target !== undefined && { target }) }));
+  return sets;
 }
 
 /**
