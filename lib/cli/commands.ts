@@ -316,7 +316,7 @@ export const COMMANDS: readonly CommandRow[] = [
       ["--combinations <n>", "--verify: of the generators of each (default 3)", whole(1)],
       ["--tol <x>", "--verify: residuals up to here hold (default 1e-9)", notNegative],
       ["--kernel", "eigenvalues with and without the directions of symmetries; needs data"],
-      ["--checkpoints <file...>", "drift of what is conserved: a folder, or files in order", text],
+      ["--checkpoints <file...>", "drift of what is conserved: a folder, or a file each time, in order", text],
       ["--details", "every instance with its tensors, and what keeps its places, and why"],
     ],
     notes:
