@@ -19,6 +19,7 @@ import {
 } from "../lib";
 import { memberships, Network } from "../lib/align/network";
 import { inverseOrder } from "../lib/align/places";
+import { recomputedStatistics } from "../lib/align/statistics";
 import { matchWeights } from "../lib/align/weights";
 import { relative } from "./50-helpers";
 import { dataOf, netModel, randomTheta } from "./support/networks";
@@ -243,6 +244,43 @@ describe("barriers", () => {
       expect(naive!.losses[4]).toBeCloseTo(await lossOf(moved, data), 12);
       expect(Math.abs(naive!.losses[4]! - first.loss)).toBeGreaterThan(1e-4);
     }
+  });
+
+  test("statistics that are recomputed are those of the activations there", async () => {
+    using model = await convolutionalModel(1);
+    using data = await images(30);
+    const { other } = turned(model, CONVOLUTIONAL_GROUPS, [
+      [4, 2, 0, 1, 3],
+      [3, 0, 2, 1],
+    ]);
+    using middle = await atPart(model, other, 0.5, () => true);
+    using network = new Network("test", middle);
+    const state = await recomputedStatistics(network, network.state, data, { precision });
+    using there = network.modelAt(state);
+    // What comes out of the normalisation has its shift as mean and its scale as deviation.
+    using normalised = there.withOutput("n0");
+    const { values, shape } = await forward(normalised, data, { precision });
+    const [count, channels, size] = [shape[0]!, shape[1]!, shape[2]! * shape[3]!];
+    for (let c = 0; c < channels; c++) {
+      const own = values.filter((_, i) => Math.floor(i / size) % channels === c);
+      const mean = own.reduce((a, b) => a + b, 0) / own.length;
+      const square = own.reduce((sum, x) => sum + (x - mean) ** 2, 0) / (own.length - 1);
+      expect(own).toHaveLength(count * size);
+      expect(mean).toBeCloseTo(network.tensor("bn.bias")!.values()[c]!, 10);
+      expect(Math.sqrt(square)).toBeCloseTo(network.tensor("bn.weight")!.values()[c]!, 3);
+    }
+    // Parameters stay.
+    expect(parameterVector(there)).toEqual(parameterVector(middle));
+
+    using found = await align(model, other, { groups: CONVOLUTIONAL_GROUPS });
+    const options = { precision, points: 3, statistics: "recomputed" } as const;
+    const { barriers, fused } = await alignmentBarriers(found, data, options);
+    expect(barriers.naive!.losses[1]).toBeCloseTo(await lossOf(there, data), 12);
+    expect(barriers.naive!.middle.loss).toBe(barriers.naive!.losses[1]);
+    expect(barriers.aligned.barrier).toBeLessThan(1e-12);
+    // At the ends as well: not those of the file.
+    expect(barriers.naive!.losses[0]).toBeCloseTo(fused.loss, 12);
+    expect(Math.abs(fused.loss - (await lossOf(model, data)))).toBeGreaterThan(1e-3);
   });
 
   /** The first network moved by a share to the second, statistics included, in some tensors. */

@@ -97,8 +97,22 @@ export interface ActivationOptions extends Pick<RunOptions, "precision" | "threa
 /** Numbers of one value that are held at a time. */
 const MOST_NUMBERS = 2 ** 23;
 
+/** A value of the network on the first samples, as many as are held at a time. */
+export async function valueOn(
+  model: Model,
+  value: string,
+  data: DataSet,
+  options: ActivationOptions,
+): Promise<{ values: Float64Array; shape: number[] }> {
+  const { samples = data.samples, ...run } = options;
+  using part = model.withOutput(value);
+  const one = await forward(part, data, { ...run, samples: 1 });
+  const most = Math.max(1, Math.floor(MOST_NUMBERS / Math.max(1, one.values.length)));
+  return await forward(part, data, { ...run, samples: Math.min(samples, data.samples, most) });
+}
+
 /** The activations of a group's units: a row a unit, a column for each sample and position. */
-export async function activationsOf(
+async function activationsOf(
   where: string,
   model: Model,
   group: PermutationGroup,
@@ -106,14 +120,7 @@ export async function activationsOf(
   data: DataSet,
   options: ActivationOptions,
 ): Promise<{ rows: Float64Array; width: number }> {
-  const { samples = data.samples, ...run } = options;
-  using part = model.withOutput(value);
-  const one = await forward(part, data, { ...run, samples: 1 });
-  const most = Math.max(1, Math.floor(MOST_NUMBERS / Math.max(1, one.values.length)));
-  const { values, shape } = await forward(part, data, {
-    ...run,
-    samples: Math.min(samples, data.samples, most),
-  });
+  const { values, shape } = await valueOn(model, value, data, options);
   const axis = layout.axis < 0 ? shape.length + layout.axis : layout.axis;
   const at = { ...layout, axis };
   checkPlace(`${where}: ${group.name}`, value, shape, group.size, at);

@@ -1,7 +1,7 @@
 /** eigenscope align: the units of one network matched with another's, and the loss between them. */
 import { extname, join } from "node:path";
 import { type Alignment, type AlignOptions, align } from "../align/align";
-import { type AlignmentBarriers, alignmentBarriers } from "../align/barriers";
+import { type AlignmentBarriers, alignmentBarriers, type BarrierOptions } from "../align/barriers";
 import { Network } from "../align/network";
 import { type AlignedSpectra, alignedSpectra } from "../align/spectra";
 import type { CallOptions } from "../call";
@@ -25,6 +25,7 @@ interface AlignArguments extends AnalysisArguments {
   share?: number;
   points?: number;
   layers?: boolean;
+  statistics?: BarrierOptions["statistics"];
   k?: number;
   testData?: string;
   testInputs?: string[];
@@ -66,8 +67,16 @@ export async function run(
       ["test data", test],
     ] as const) {
       if (!on) continue;
-      const { points, layers } = args;
-      const options = { ...runOptions(args), ...call, target: args.targetName, points, layers };
+      const { points, layers, statistics } = args;
+      const options = {
+        ...runOptions(args),
+        ...call,
+        target: args.targetName,
+        points,
+        layers,
+        statistics,
+        statisticsData: data,
+      };
       barriers.push([name, await alignmentBarriers(found, on, options)]);
     }
     const spectra = data && k > 0 ? await spectraOf(found, data, args, k, call) : undefined;
