@@ -34,6 +34,17 @@ struct Job {
   int running = 0;      // helpers inside work
   bool closed = false;  // late helpers stay out
 
+  void help(int worker) {
+    {
+      std::lock_guard lock(mutex);
+      if (closed) return;
+      ++running;
+    }
+    takeTasks(worker);
+    std::lock_guard lock(mutex);
+    if (--running == 0) done.notify_all();
+  }
+
   void takeTasks(int worker) {
     try {
       for (;;) {
@@ -59,15 +70,19 @@ class Pool {
   void help(const std::shared_ptr<Job>& job, int helpers) {
     std::lock_guard lock(mutex_);
     for (int worker = 1; worker <= helpers; ++worker) queue_.push_back({job, worker});
-    while (threads_ < std::max(helpers, static_cast<int>(queue_.size())) && threads_ < kMost) {
+    for (; idle_ < queue_.size() && threads_ < kMost; ++idle_, ++threads_)
       std::thread([this] { serve(); }).detach();
-      ++threads_;
-    }
     wake_.notify_all();
   }
 
+  // On a busy machine a job may be done before all of its helpers came.
+  void withdraw(const std::shared_ptr<Job>& job) {
+    std::lock_guard lock(mutex_);
+    std::erase_if(queue_, [&](const auto& entry) { return entry.first == job; });
+  }
+
  private:
-  static constexpr int kMost = 256;
+  static constexpr size_t kMost = 256;
 
   void serve() {
     for (;;) {
@@ -77,23 +92,18 @@ class Pool {
         wake_.wait(lock, [this] { return !queue_.empty(); });
         entry = std::move(queue_.front());
         queue_.pop_front();
+        --idle_;
       }
-      Job& job = *entry.first;
-      {
-        std::lock_guard lock(job.mutex);
-        if (job.closed) continue;
-        ++job.running;
-      }
-      job.takeTasks(entry.second);
-      std::lock_guard lock(job.mutex);
-      if (--job.running == 0) job.done.notify_all();
+      entry.first->help(entry.second);
+      std::lock_guard lock(mutex_);
+      ++idle_;
     }
   }
 
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::pair<std::shared_ptr<Job>, int>> queue_;
-  int threads_ = 0;
+  size_t idle_ = 0, threads_ = 0;  // idle: those that wait, and those that start
 };
 
 }  // namespace
@@ -105,6 +115,7 @@ void parallel(int threads, int64_t tasks, const std::function<void(int, int64_t)
   job->tasks = tasks;
   if (helpers > 0) Pool::instance().help(job, helpers);
   job->takeTasks(0);
+  if (helpers > 0) Pool::instance().withdraw(job);
   std::unique_lock lock(job->mutex);
   job->closed = true;
   job->done.wait(lock, [&] { return job->running == 0; });
