@@ -380,7 +380,11 @@ async function charges(context: PartContext): Promise<Findings | undefined> {
     human: () => {
       print("Charges that gradient flow conserves, and their drift over the norm at the start");
       if (predicted)
-        print("not predicted: the rest beside what discrete steps make of them, over the drift");
+        print(
+          `not predicted: the rest beside what discrete steps of ${
+            batchSize ? `${batchSize}` : "all"
+          } samples make of them, over the drift`,
+        );
       printRows(columns, found, 16);
     },
   };
