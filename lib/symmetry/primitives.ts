@@ -403,6 +403,7 @@ export const PRIMITIVE_ROWS: Readonly<Record<string, Row>> = {
   Recip: elementwise,
   Pow: elementwise,
   Tanh: elementwise,
+  Atan: elementwise,
   Sigmoid: elementwise,
   Softplus: elementwise,
   Erf: elementwise,

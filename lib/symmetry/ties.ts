@@ -51,7 +51,9 @@ export class Ties {
     this.graph = graph;
     this.axes = axes;
     const { shapes } = axes.relations;
-    this.#pieces = shapes.map((shape, value) => shape.map((_, axis) => axes.pieces(value, axis)));
+    this.#pieces = shapes.map((shape, value) =>
+      shape.map((_, axis) => axes.pieces(value, axis).map(withFactor)),
+    );
     this.#pieces.forEach((pieces, value) => {
       const cells = new Int32Array(pieces.reduce((n, each) => n * each.length, 1));
       for (let c = 0; c < cells.length; c++) {
@@ -353,16 +355,10 @@ export class Ties {
       if (this.#keeps(x, [map.x])) return [{ x: [], y: [], pairs: [] }];
       return ys[map.y]!.map((part, piece) => {
         const at = xs[map.x]!.findIndex((each) => each.start === start + part.start * step);
-        const { factors } = xs[map.x]![at]!;
         return {
           x: [[map.x, at]],
           y: [[map.y, piece]],
-          pairs: part.factors.map(({ stride }, k) => [
-            map.x,
-            factors.findIndex((each) => each.stride === stride * step),
-            map.y,
-            k,
-          ]),
+          pairs: part.factors.map((_, k) => [map.x, k, map.y, k]),
         };
       });
     }
@@ -401,10 +397,9 @@ export class Ties {
           at: [...at, [axis, p] as [number, number]],
           factors: [
             ...factors,
-            ...piece.factors.map(({ size, stride }, k) => ({
-              ...{ axis, k, size },
-              stride: stride * times,
-            })),
+            ...piece.factors.flatMap(({ size, stride }, k) =>
+              size > 1 ? [{ axis, k, size, stride: stride * times }] : [],
+            ),
           ],
         })),
       );
@@ -439,7 +434,7 @@ export class Ties {
       const own = this.root(node);
       roots.forEach((root, bit) => {
         const once = roots.indexOf(root) === bit && roots.lastIndexOf(root) === bit;
-        if (root !== own && once) free[node]! |= 1 << bit;
+        if (root !== own && once && this.sizeOf(cell[bit]!) > 1) free[node]! |= 1 << bit;
       });
     });
     const linksOf = new Map<number, number[]>();
@@ -472,6 +467,11 @@ export class Ties {
           }
       }
   }
+}
+
+/** A position of its own is a factor of one. */
+function withFactor({ start, factors }: Piece): Piece {
+  return { start, factors: factors.length > 0 ? factors : [{ size: 1, stride: 1, fixed: false }] };
 }
 
 function around(shape: readonly number[], axis: number): { inner: number; size: number } {

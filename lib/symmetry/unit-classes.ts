@@ -57,7 +57,10 @@ export function joinedUnits(ties: Ties, leaves: readonly Leaf[]): Units[] {
     }),
   );
   const clusters = clustersOf(roots, freeOf, (a, b) => alwaysBeside(ties, inLeaves(a), b));
-  return twinsOf(clusters, ties, leaves).map((members) => {
+  const sets = twinsOf(clusters, ties, leaves).filter(
+    (members) => members.length > 1 || members[0]!.size > 1,
+  );
+  return sets.map((members) => {
     const [first] = members as [Cluster];
     const free = [...freeOf.get(first.roots[0]!)!]
       .filter(([root]) => !first.roots.includes(root))
@@ -218,9 +221,10 @@ function areTwins(ties: Ties, a: number, b: number): boolean {
     if (partners.has(other)) return false;
     partners.add(other);
     const [xs, ys] = [ties.cellNodes(node), ties.cellNodes(other)];
-    const same = (p: number, q: number) =>
-      p === q || (ties.why(p) !== undefined && ties.why(q) !== undefined);
-    const beside = xs.every((x, bit) => x === node || same(ties.root(x), ties.root(ys[bit]!)));
+    const moves = (x: number) => ties.sizeOf(x) > 1 && ties.why(ties.root(x)) === undefined;
+    const same = (x: number, y: number) =>
+      ties.root(x) === ties.root(y) || (!moves(x) && !moves(y));
+    const beside = xs.every((x, bit) => x === node || same(x, ys[bit]!));
     return (
       beside &&
       ties.free(node).join() ===
