@@ -106,7 +106,12 @@ test("several networks pooled, checkpoints among them", async () => {
   );
   const { rows, correlations, correction } = document.link;
   const networks = [...new Set(rows.map((row: { network: string }) => row.network))];
-  expect(networks).toEqual([caseFile("mlp_relu", "model.onnx"), ...others]);
+  expect(document.link.networks.map(({ name }: { name: string }) => name)).toEqual(networks);
+  expect(document.link.networks.map(({ file }: { file: string }) => file)).toEqual([
+    caseFile("mlp_relu", "model.onnx"),
+    ...others,
+  ]);
+  expect(networks[0]).toMatch(/mlp_relu\/model$/);
   expect(correction).toBe("bh");
   const sizes = correlations.find((row: { a: string }) => row.a === "weights");
   expect(sizes).toMatchObject({ n: rows.length, strata: 3 });

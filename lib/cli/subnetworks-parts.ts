@@ -428,7 +428,29 @@ function printLink(link: Link): void {
   );
 }
 
-async function subjectsOf({ file, model, args, call }: PartContext): Promise<LinkSubject[]> {
+/** Short names of files: what of their paths differs. */
+function namesOf(files: readonly string[]): string[] {
+  const paths = files.map((file) => file.slice(0, file.length - extname(file).length).split("/"));
+  if (new Set(files).size < files.length)
+    throw new OptionError("--models: expected files of their own, got one of them twice");
+  const shared = (parts: readonly string[][]) => {
+    const [first] = parts;
+    const most = Math.min(...parts.map(({ length }) => length)) - 1;
+    let n = 0;
+    while (n < most && parts.every((part) => part[n] === first![n])) n++;
+    return n;
+  };
+  const begin = shared(paths);
+  const left = paths.map((parts) => parts.slice(begin));
+  const end = shared(left.map((parts) => [...parts].reverse()));
+  const names = left.map((parts) => parts.slice(0, parts.length - end).join("/"));
+  return new Set(names).size < names.length ? [...files] : names;
+}
+
+async function subjectsOf(
+  names: readonly string[],
+  { model, args, call }: PartContext,
+): Promise<LinkSubject[]> {
   const { models = [], initial } = args;
   if (initial && models.length > 0 && initial.length !== models.length + 1)
     throw new OptionError(
@@ -436,13 +458,13 @@ async function subjectsOf({ file, model, args, call }: PartContext): Promise<Lin
     );
   const at = async (opened: Model, i: number) =>
     initial && loadCheckpoint(opened, initial[i]!, { signal: call.signal });
-  const subjects: LinkSubject[] = [{ name: file, model, initial: await at(model, 0) }];
+  const subjects: LinkSubject[] = [{ name: names[0]!, model, initial: await at(model, 0) }];
   for (const [i, path] of models.entries()) {
     const opened =
       extname(path) === ".onnx"
         ? await openModel(path, args)
         : model.withParameters(await loadCheckpoint(model, path, { signal: call.signal }));
-    subjects.push({ name: path, model: opened, initial: await at(opened, i + 1) });
+    subjects.push({ name: names[i + 1]!, model: opened, initial: await at(opened, i + 1) });
   }
   return subjects;
 }
@@ -450,7 +472,9 @@ async function subjectsOf({ file, model, args, call }: PartContext): Promise<Lin
 async function link(context: PartContext): Promise<Findings> {
   const { data, args, call } = context;
   const { keep, k, exchange, correction, level, permutations, seed, operator = "ggn" } = args;
-  const subjects = await subjectsOf(context);
+  const files = [context.file, ...(args.models ?? [])];
+  const names = namesOf(files);
+  const subjects = await subjectsOf(names, context);
   try {
     const fisherLike = operator === "ggn" || operator.startsWith("fisher");
     const found = await subnetworkLink(data, subjects, {
@@ -470,7 +494,7 @@ async function link(context: PartContext): Promise<Findings> {
     ];
     const { warnings, seconds: _, ...json } = found;
     return {
-      json,
+      json: { networks: names.map((name, i) => ({ name, file: files[i]! })), ...json },
       human: () => printLink(found),
       files: {
         "layers.csv": csvOf(cells, rows),

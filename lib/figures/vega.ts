@@ -128,7 +128,11 @@ function channel({ label, scale, categories, domain }: Axis, field: string, zero
   };
 }
 
-function heatLayer({ values, rows, columns, label, domain }: Heat, { x, y }: Figure): Spec {
+/** Room that a name takes along an axis. */
+const NAME = 14;
+
+function heatLayer({ values, rows, columns, label, domain }: Heat, figure: Figure): Spec {
+  const { x, y, width = 460, height = 300 } = figure;
   const cells: Row[] = [];
   rows.forEach((row, i) => {
     columns.forEach((column, j) => {
@@ -146,7 +150,11 @@ function heatLayer({ values, rows, columns, label, domain }: Heat, { x, y }: Fig
     type: "ordinal",
     title,
     sort: names.map(String),
-    axis: { labelOverlap: "greedy", ...(field === "column" && { labelAngle: -35 }) },
+    axis: {
+      // Names that are turned take less room than the boxes around them.
+      labelOverlap: names.length * NAME > (field === "column" ? width : height) ? "greedy" : false,
+      ...(field === "column" && { labelAngle: -35 }),
+    },
   });
   return {
     data: { values: cells },

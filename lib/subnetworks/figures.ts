@@ -54,8 +54,9 @@ function standardised(values: Float64Array): Float64Array {
   );
 }
 
-/** Room for the name of each column. */
-const widthOf = (columns: number) => 300 + 60 * columns;
+/** Room for a row or column each. */
+const widthOf = (columns: number) => Math.max(460, 36 * columns);
+const heightOf = (rows: number) => Math.max(300, 15 * rows);
 
 /** The table in colours: columns standardised over the layers of each network. */
 export function linkFigure({ columns, rows }: Pick<Link, "columns" | "rows">): Figure {
@@ -77,7 +78,7 @@ export function linkFigure({ columns, rows }: Pick<Link, "columns" | "rows">): F
   return {
     title: "Layers by sub-networks, symmetry breaking and curvature",
     caption: "Each column less its mean over the layers of a network, over its deviation there",
-    width: widthOf(heads.length),
+    ...{ width: widthOf(heads.length), height: heightOf(names.length) },
     x: { label: "", categories: heads },
     y: { label: "layer", categories: names },
     marks: [
