@@ -41,6 +41,13 @@ FusedKernel<T>::FusedKernel(const FusedLoop& loop) {
       input.way = Way::Splat;
     else if (input.type == Type::Real && input.inner == 1)
       input.way = Way::Direct;
+    if (input.way == Way::Direct) {
+      input.dense = input.repeats = true;
+      for (size_t a = dims_.size() - 1; a-- > 0;) {
+        input.dense = input.dense && input.strides[a] == input.strides[a + 1] * dims_[a + 1];
+        input.repeats = input.repeats && input.strides[a] == 0;
+      }
+    }
     // A Direct operand may still need its tile where rows are short.
     input.slot = slots_++;
     slotOf_[i] = input.slot;
@@ -105,6 +112,16 @@ void FusedKernel<T>::fill(const Input& input, const void* base, int64_t begin, i
                           T* tile) const {
   const size_t rank = dims_.size();
   const int64_t row = dims_.back();
+  if (input.repeats && rank > 1) {
+    const T* from = static_cast<const T*>(base);
+    const int64_t offset = begin % row, first = std::min(n, row - offset);
+    std::copy_n(from + offset, first, tile);
+    std::copy_n(from, std::min(row, n - first), tile + first);
+    // What is there is a whole number of rows: twice as much each time.
+    for (int64_t made = row; first + made < n; made *= 2)
+      std::copy_n(tile + first, std::min(made, n - first - made), tile + first + made);
+    return;
+  }
   while (n > 0) {
     int64_t rest = begin / row, offset = begin % row;
     const int64_t run = std::min(n, row - offset);
@@ -136,7 +153,11 @@ void FusedKernel<T>::runTile(int64_t begin, int64_t n, const void* const* in, vo
   for (size_t i = 0; i < inputs_.size(); ++i) {
     const Input& input = inputs_[i];
     if (input.way == Way::Splat) continue;
-    if (input.way == Way::Direct && (inRow || dims_.size() == 1)) {
+    if (input.dense) {
+      values[i] = static_cast<const T*>(in[i]) + begin;
+      continue;
+    }
+    if (input.way == Way::Direct && inRow) {
       int64_t rest = begin / row, offset = begin % row;
       for (size_t a = dims_.size() - 1; a-- > 0;) {
         offset += rest % dims_[a] * input.strides[a];

@@ -30,6 +30,8 @@ class FusedKernel {
     int64_t inner;                 // stride of the last axis: 0 or 1, or any
     Way way;
     int slot;  // tile buffer; -1 for Direct
+    // A Direct operand that lies as the iteration goes, and one whose last axis is all of it.
+    bool dense = false, repeats = false;
   };
   struct Code {
     void (*run)(const T* a, const T* b, const T* c, T* r, int64_t n, double number);
