@@ -203,30 +203,29 @@ class Walk {
     return { kind: "opaque", id: `${id}`, coef: 1, blocks };
   }
 
-  /** Lets the parameter behind `other` take up the change of a sum. */
+  /** Lets the parameters behind `other` take up the change of a sum. */
   takeUp(id: number, other: number, change: Known, sign: number): boolean {
     if (!this.absorb || this.#absorbedAt.has(id)) return false;
     const taken = this.#pullBack(other, scale(change.value, -sign));
-    if (!taken || this.avoid.includes(taken.parameter)) return false;
-    const before = this.outcome.changes.get(taken.parameter);
-    if (before && !taken.part) return false;
-    // What the walk began with is given.
-    const seed = this.seeds.parameters?.get(taken.parameter);
-    if (seed) {
-      if (multiply(seed, taken.value).data.some((x) => x !== 0)) return false;
+    if (!taken || taken.length === 0) return false;
+    const { changes, absorbed } = this.outcome;
+    for (const { parameter, value, part } of taken) {
+      if (this.avoid.includes(parameter) || (changes.has(parameter) && !part)) return false;
+      // What the walk began with is given.
+      const seed = this.seeds.parameters?.get(parameter);
+      if (seed && multiply(seed, value).data.some((x) => x !== 0)) return false;
     }
     this.#absorbedAt.add(id);
-    if (!this.outcome.absorbed.includes(taken.parameter))
-      this.outcome.absorbed.push(taken.parameter);
-    this.outcome.changes.set(taken.parameter, before ? add(before, taken.value) : taken.value);
+    for (const { parameter, value } of taken) {
+      const before = changes.get(parameter);
+      changes.set(parameter, before ? add(before, value) : value);
+      if (!absorbed.includes(parameter)) absorbed.push(parameter);
+    }
     return true;
   }
 
-  /** What has to be added to the parameter that `id` is a view of, for `value` to be added there. */
-  #pullBack(
-    id: number,
-    value: Value,
-  ): { parameter: number; value: Value; part: boolean } | undefined {
+  /** What has to be added to the parameters that `id` is a view of, for `value` to be added there. */
+  #pullBack(id: number, value: Value): Taken[] | undefined {
     const node = this.node(id);
     if (node.shape.some((size, axis) => size === 1 && value.shape[axis] !== 1)) return undefined;
     const inner = node.in[0] === undefined ? undefined : this.node(node.in[0]);
@@ -235,7 +234,7 @@ class Walk {
       case "Param": {
         const parameter = node.ints[0]!;
         return this.primals.isParameter(parameter)
-          ? { parameter, value, part: false }
+          ? [{ parameter, value, part: false }]
           : undefined;
       }
       case "Spread":
@@ -270,12 +269,41 @@ class Walk {
           return from;
         });
         const taken = this.#pullBack(node.in[0]!, select(full(), positions));
-        return taken && { ...taken, part: true };
+        return taken?.map((each) => ({ ...each, part: true }));
+      }
+      case "Concat": {
+        const axis = node.ints[0]!;
+        const whole = full();
+        const all: Taken[] = [];
+        let begin = 0;
+        for (const each of node.in) {
+          const start = begin;
+          const size = this.node(each).shape[axis]!;
+          begin += size;
+          const part = select(
+            whole,
+            node.shape.map((_, at) =>
+              at === axis ? Int32Array.from({ length: size }, (_, i) => start + i) : undefined,
+            ),
+          );
+          if (largest(part) === 0) continue;
+          const taken = this.#pullBack(each, part);
+          if (!taken) return undefined;
+          all.push(...taken);
+        }
+        return all;
       }
       default:
         return undefined;
     }
   }
+}
+
+/** What a parameter takes up; `part` where the view shows a part of it. */
+interface Taken {
+  readonly parameter: number;
+  readonly value: Value;
+  readonly part: boolean;
 }
 
 // ---- what primitives do to a change -----------------------------------------------------------

@@ -309,9 +309,11 @@ class System {
         }))
         .filter(({ reaches }) => how !== "parts" || reaches);
       let form: Form;
-      if (how === "product")
+      if (how === "product") {
         form = terms.reduce<Form>((sum, term) => plus(sum, term.form), undefined);
-      else if (how === "power") form = this.#powered(terms[0]?.form, node);
+        // A square has one operand.
+        if (node.op === "Mul" && node.in[0] === node.in[1]) form = plus(form, form);
+      } else if (how === "power") form = this.#powered(terms[0]?.form, node);
       else form = this.#agree(id, terms, piece, how === "compare");
       if (how !== "compare" && form) this.forms.set(piece, form);
     }
@@ -534,6 +536,7 @@ function isMatrix(system: System, solution: Float64Array): boolean {
     const touched = links.some(({ pairs }) => pairs.some(({ x, y }) => degree(x) || degree(y)));
     if (!touched) continue;
     if (!LINEAR.has(node.op) || isPooled(node, links)) return false;
+    if ((node.op === "Mul" || node.op === "Dot") && node.in[0] === node.in[1]) return false;
     const alike = node.op === "Add" || node.op === "Sub" || node.op === "Select";
     const sources = new Map<AtomPiece, { operands: Set<number>; scaled: boolean }>();
     for (const link of links) {
