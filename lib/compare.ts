@@ -93,8 +93,10 @@ export type ComparedCell =
 
 /** Eigenvalues of one operator of a network. */
 export interface ComparedSpectrum {
-  /** By magnitude, largest first, with signs. */
+  /** By magnitude, largest first, with signs; without those that are exactly 0. */
   readonly values: number[];
+  /** How many are exactly 0: those that a smaller dual matrix does not have. */
+  readonly zeros: number;
   /** Whether these are all; else the leading ones. */
   readonly complete: boolean;
 }
@@ -229,7 +231,11 @@ async function wholeSpectrum(operator: LinearOperator, { options, call }: Task) 
       effectiveRank: exact(measures.effectiveRank),
       topMass: exact(measures.topMass[0]!.share),
     },
-    spectrum: { values: byMagnitude, complete: true },
+    spectrum: {
+      values: byMagnitude.filter((x) => x !== 0),
+      zeros: byMagnitude.filter((x) => x === 0).length,
+      complete: true,
+    },
   };
 }
 
@@ -264,7 +270,7 @@ async function estimates(
       effectiveRank: { failed: "needs the whole spectrum: raise maxExact" },
       topMass: estimated(found.topMass[0]!.share),
     },
-    spectrum: { values: Array.from(found.top), complete: false },
+    spectrum: { values: Array.from(found.top), zeros: 0, complete: false },
   };
 }
 
@@ -279,7 +285,7 @@ function columnsOf(stages: readonly Stage[]): ComparedColumn[] {
   return [{ key: "parameters", text: "parameters", operator: undefined }, first!, ...rest];
 }
 
-const FORMAT = "eigenscope comparison 1";
+const FORMAT = "eigenscope comparison 2";
 /** Losses agree to this when they are computed again. */
 const AGAIN = 1e-5;
 

@@ -157,3 +157,22 @@ test("what does not fit is refused", async () => {
   );
   expect(() => permute({} as Model, model, group!, order)).toThrow("expected a model of loadModel");
 });
+
+test("a network with chosen tensors as parameters, and up to one of its values", async () => {
+  using model = await convolutionalModel(1);
+  using few = model.withTensors(["bn.running_var", "d1.bias"]);
+  expect(few.parameters.map(({ name, offset }) => [name, offset])).toEqual([
+    ["bn.running_var", 0],
+    ["d1.bias", 5],
+  ]);
+  expect(await outputs(few)).toEqual(await outputs(model));
+  expect(() => model.withTensors(["h0"])).toThrow("expected tensors that the model stores and its");
+  using hidden = model.withOutput("h0");
+  using set = await images();
+  const { values, shape } = await forward(hidden, set, { precision: "float64" });
+  expect(shape).toEqual([10, 5, 4, 4]);
+  expect(Math.min(...values)).toBe(0);
+  expect(() => model.withOutput("x")).toThrow(
+    'output: expected a value that a node of the network makes, got "x"',
+  );
+});

@@ -259,7 +259,7 @@ function printBarriers(barriers: readonly OnData[]): void {
 function printSpectra({ k, first, second, aligned, overlap }: AlignedSpectra, operator: string) {
   const values = (of: Float64Array) => Array.from(of.slice(0, 3), short).join(", ");
   print(
-    `\nLargest eigenvalues of ${operator}: ${values(first)}; of the second ${values(second ?? aligned)}`,
+    `\nLargest eigenvalues of ${operator}: ${values(first)}; of the second${second ? "" : ", aligned"} ${values(second ?? aligned)}`,
   );
   const { before, after } = overlap;
   print(
