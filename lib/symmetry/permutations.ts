@@ -53,8 +53,13 @@ export function analysePermutations(model: Model, data?: DataSet): PermutationAn
     .flatMap((units) => copies(units, leaves, sides))
     .filter(({ places }) => places.some(({ parameter }) => parameter))
     .sort((a, b) => a.order - b.order || a.start - b.start || a.inner - b.inner);
+  const names = groups.map(({ name }) => name);
   return {
-    groups: groups.map(({ name, size, places }) => ({ name, size, places })),
+    groups: groups.map(({ name, axis, size, places }) => ({
+      // Along two axes of one tensor.
+      name: names.indexOf(name) === names.lastIndexOf(name) ? name : `${name} axis ${axis}`,
+      ...{ size, places },
+    })),
     fixed: fixedAxes(ties, leaves),
   };
 }
@@ -95,6 +100,8 @@ function fixedAxes(ties: Ties, leaves: readonly Leaf[]): FixedAxis[] {
 }
 
 interface Found extends PermutationGroup {
+  /** Of the place that names it. */
+  readonly axis: number;
   /** For the order of the list. */
   readonly order: number;
   readonly start: number;
@@ -127,7 +134,8 @@ function copies(units: Units, leaves: readonly Leaf[], sides: Sides): Found[] {
     if (!first) continue;
     const order = leaves.findIndex(({ tensor }) => tensor === first.tensor);
     const name = nameOf(first, size, leaves[order]!.shape);
-    found.push({ name, size, places, order, start: first.start, inner: first.inner });
+    const { axis, start, inner } = first;
+    found.push({ name, size, places, order, axis, start, inner });
   }
   return found;
 }

@@ -32,7 +32,10 @@ export interface UnitPlace {
 
 /** Units that can be exchanged: every permutation of them leaves the network's outputs unchanged. */
 export interface PermutationGroup {
-  /** The first tensor whose rows make the units. */
+  /**
+   * The first tensor whose rows make the units; where they are a part of it, which part, as NumPy
+   * would index it: "qkv.weight[0:24:4]" are blocks of 4.
+   */
   readonly name: string;
   /** How many units there are. */
   readonly size: number;

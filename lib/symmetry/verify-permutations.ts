@@ -82,7 +82,7 @@ export async function verifyPermutations(
     };
     const residual = await permuted(group.places);
     const alone: number[] = [];
-    for (const place of each ? group.places : []) {
+    for (const place of each && group.places.length > 1 ? group.places : []) {
       const moved = await permuted([place]);
       const counts =
         moved > NOTHING || (await change(elsewhere(network, state, place, group.size))) > NOTHING;
