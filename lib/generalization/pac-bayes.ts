@@ -310,7 +310,7 @@ export async function pacBayes(
       },
       ...{ draws, drawSamples: errors.drawSamples, candidates },
       supposes: [
-        `the ${n} samples are drawn independently from the distribution of new data`,
+        `the ${n.toLocaleString("en-US")} samples are drawn independently from the distribution of new data`,
         "the mean of the prior, initial, does not depend on them",
         "it is about the randomised network, whose weights are drawn anew for each prediction",
       ],
