@@ -335,9 +335,32 @@ describe("one hidden layer", () => {
     const found = await both({ model: model.withParameters(all), data });
     expect(found.predicted).toEqual([undefined, undefined, undefined]);
     expect(found.prediction.reason).toBe(
-      "the formulas for one hidden layer need that at most 3 units of relu are linear on all " +
-        "samples: 4 of 4 are",
+      "the formulas for one hidden layer need that at most 3 units of relu bend on the same " +
+        "samples: 4 do, at most 3 units are linear on all samples: 4 are",
     );
+  });
+
+  test("units that bend on the same samples, and residuals of low rank", async () => {
+    const given: LinearCase = { widths: [5, 4, 3], samples: 250, activation: "relu" };
+    const { model, data } = await linearProblem(given);
+    const theta = normals(17, 32);
+    // The second unit is a multiple of the first, up to what no sample tells apart.
+    for (let j = 0; j < 5; j++) theta[5 + j] = 2 * theta[j]! + 1e-4 * theta[10 + j]!;
+    const alike = await both({ model: model.withParameters(theta), data });
+    expect(alike.measured[0]).toBe(32 - 2 - 2 ** 2);
+    expect(alike.predicted).toEqual(alike.measured);
+    const low = await both(await linearProblem({ ...given, residualRank: 1 }));
+    expect(low.measured[1]).toBe(2 * 4);
+    expect(low.predicted.slice(0, 2)).toEqual(low.measured.slice(0, 2));
+    expect(low.prediction.reason).toBe(
+      "no formula is known for few samples, or residuals of low rank",
+    );
+    const fitted = await both(await linearProblem({ ...given, residualRank: 0 }));
+    expect(fitted.predicted).toEqual([28, 0, 28]);
+    expect(fitted.measured).toEqual([28, 0, 28]);
+    const few = await both(await linearProblem({ ...given, samples: 8 }));
+    expect([few.prediction.ggn, few.prediction.hessian]).toEqual([undefined, undefined]);
+    expect(few.predicted[1]).toBe(few.measured[1]);
   });
 
   test("sparse inputs: each unit sees those of its own samples", async () => {

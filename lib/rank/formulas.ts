@@ -94,56 +94,61 @@ export interface HiddenLayer {
   readonly kind: "homogeneous" | "smooth";
   /** For each unit that is not dead, the rank of the inputs (with 1, where biased) that move it. */
   readonly unitRanks: readonly number[];
-  /** How many of them are linear on all samples: on the same side of their kink. */
+  /** How many of them bend on the same samples as one another, group by group, single ones too. */
+  readonly alike: readonly number[];
+  /** How many are linear on all samples; they are one of the groups. */
   readonly straight: number;
   readonly curvatureRank: number;
+  /** Of the residuals of all samples, as vectors of outputs. */
+  readonly residualSpan: number;
   readonly hiddenBias: boolean;
   readonly outputBias: boolean;
   /** Samples, positions included. */
   readonly samples: number;
-  readonly noResidual: boolean;
 }
 
 /**
  * Of generic weights, and data that are many. A homogeneous unit has a null vector of the
- * Gauss-Newton matrix, its rescaling; t units that are linear on all samples have the general linear
- * group in its place, or the affine one. H_f couples weights into a unit with weights out of it alone,
- * and for smooth units weights into it with each other.
+ * Gauss-Newton matrix, its rescaling; t units that bend on the same samples have the general linear
+ * group in its place, and the affine one where they do not bend at all and both layers have biases.
+ * H_f couples weights into a unit with weights out of it alone, and for smooth units weights into it
+ * with each other.
  */
 export function hiddenLayerRanks(layer: HiddenLayer): Formulas {
-  const { kind, unitRanks, curvatureRank: k, outputBias, samples, noResidual } = layer;
-  const { straight: t, hiddenBias } = layer;
-  const units = unitRanks.length;
-  const seen = sum(unitRanks) + units * k + (outputBias ? k : 0);
-  const what = "p' = sum of units' r_u + K' each, + K' with a bias";
-  const group = units - t + t * t + (hiddenBias && outputBias ? t : 0);
-  const free = kind === "homogeneous" ? seen - group : seen;
-  const orbit =
-    t === 0
-      ? "units"
-      : `(units - t) - t^2${hiddenBias && outputBias ? " - t" : ""}, t = ${t} linear`;
+  const { kind, unitRanks, alike, straight, curvatureRank: k, residualSpan, samples } = layer;
+  const affine = layer.hiddenBias && layer.outputBias ? straight : 0;
+  const seen = sum(unitRanks) + unitRanks.length * k + (layer.outputBias ? k : 0);
+  const what = `p' = sum of r_u + K'${layer.outputBias ? ", + K'" : ""}`;
+  const group = kind === "smooth" ? 0 : sum(alike.map((t) => t * t)) + affine;
+  const most = Math.max(1, ...alike);
+  const orbit = most === 1 && affine === 0 ? "units" : `${group} of groups of alike units`;
+  const free = seen - group;
   const gram = samples * k;
+  // Few samples are all seen by smooth units; those of relu see some of them.
   const outer =
-    gram < free
-      ? { rank: gram, formula: "n K'" }
-      : {
-          rank: free,
-          formula: kind === "homogeneous" ? `p' - ${orbit}, ${what}` : `p', ${what}`,
-        };
-  if (noResidual)
+    gram >= (kind === "smooth" ? free : 2 * free)
+      ? { rank: free, formula: kind === "smooth" ? `p', ${what}` : `p' - ${orbit}, ${what}` }
+      : kind === "smooth"
+        ? { rank: gram, formula: "n K'" }
+        : undefined;
+  if (residualSpan === 0)
     return {
       ggn: outer,
       functional: { rank: 0, formula: "0 without residuals" },
-      hessian: { ...outer },
+      hessian: outer && { ...outer },
     };
-  const coupled = unitRanks.map((r) => (kind === "homogeneous" ? 2 : 1) * Math.min(k, r));
+  const span = Math.min(k, residualSpan);
+  const coupled = unitRanks.map((r) => (kind === "homogeneous" ? 2 : 1) * Math.min(span, r));
   return {
     ggn: outer,
     functional:
       kind === "homogeneous"
         ? { rank: sum(coupled), formula: "2 sum of min(K', r_u)" }
         : { rank: sum(unitRanks) + sum(coupled), formula: "sum of r_u + min(K', r_u)" },
-    // Its rescalings are null vectors of H only where the gradient vanishes.
-    hessian: gram < free ? undefined : { rank: seen, formula: `p', ${what}` },
+    // Its groups are in the kernel of H only where the gradient vanishes, or residuals are few.
+    hessian:
+      outer && outer.rank === free && (kind === "smooth" || span === k)
+        ? { rank: seen, formula: `p', ${what}` }
+        : undefined,
   };
 }

@@ -211,17 +211,18 @@ async function predict(
       formulas = hiddenLayerRanks({
         kind: form.between.kind,
         unitRanks: layer.unitRanks,
+        alike: layer.alike,
         straight: layer.straight,
+        residualSpan: await residualSpan(residuals, rows, outputs.count, signal),
         hiddenBias: form.layers[0].bias !== undefined,
         curvatureRank,
         outputBias: form.layers[1].bias !== undefined,
         samples: rows,
-        noResidual: ranks.residual === 0,
       });
     const broken = layer.conditions.filter(({ holds }) => !holds);
     reason =
       broken.length === 0
-        ? "no formula is known for the rank of H with fewer samples than parameters"
+        ? "no formula is known for few samples, or residuals of low rank"
         : `the formulas for one hidden layer need that ${broken.map(({ what }) => what).join(", ")}`;
   } else if (form.kind === "linear") reason = form.why;
 
@@ -359,6 +360,16 @@ async function ranksOfData(
   };
 }
 
+/** The rank of the residuals of all samples, rows x outputs. */
+function residualSpan(
+  { delta, reference }: Residuals,
+  rows: number,
+  outputs: number,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  return rankOf(delta, rows, outputs, signal, reference);
+}
+
 /** The closed forms hold where all products of consecutive weights have full rank. */
 async function fullRankConditions(
   model: Model,
@@ -409,8 +420,14 @@ async function hiddenLayer(
   { form, x, rows, dimension }: Facts,
   curvatureRank: number,
   signal: AbortSignal | undefined,
-): Promise<{ unitRanks: number[]; straight: number; conditions: RankCondition[] }> {
-  if (form.kind !== "one-hidden-layer") return { unitRanks: [], straight: 0, conditions: [] };
+): Promise<{
+  unitRanks: number[];
+  alike: number[];
+  straight: number;
+  conditions: RankCondition[];
+}> {
+  if (form.kind !== "one-hidden-layer")
+    return { unitRanks: [], alike: [], straight: 0, conditions: [] };
   const [first] = form.layers;
   const { bias, outputs: units } = first;
   const wide = dimension + (bias === undefined ? 0 : 1);
@@ -419,46 +436,102 @@ async function hiddenLayer(
     inputs.set(x.subarray(i * dimension, (i + 1) * dimension), i * wide);
   const all = await rankOf(inputs, rows, wide, signal);
   const { kind, name, slope } = form.between;
-  if (kind === "smooth") return { unitRanks: Array(units).fill(all), straight: 0, conditions: [] };
+  const enough = (least: number): RankCondition => ({
+    what: `inputs${bias === undefined ? "" : ", with the 1 of the biases,"} have rank ${least} at least`,
+    holds: all >= least,
+  });
+  if (kind === "smooth")
+    return {
+      unitRanks: Array(units).fill(all),
+      ...{ alike: [], straight: 0 },
+      // In fewer dimensions units are so alike that float64 does not tell them apart.
+      conditions: [enough(3)],
+    };
   const z = await matrixProduct(x, weightOf(model, first), rows, dimension, units, {
     transposed: true,
     signal,
   });
   const shifts = bias === undefined ? undefined : model.parameters[bias]!.values();
   const unitRanks: number[] = [];
+  const patterns: Uint8Array[] = [];
   let [dead, straight] = [0, 0];
   for (let unit = 0; unit < units; unit++) {
-    const on: number[] = [];
-    for (let i = 0; i < rows; i++) if (z[i * units + unit]! + (shifts?.[unit] ?? 0) > 0) on.push(i);
-    if (on.length === 0 && slope === 0) {
+    const pattern = Uint8Array.from({ length: rows }, (_, i) =>
+      z[i * units + unit]! + (shifts?.[unit] ?? 0) > 0 ? 1 : 0,
+    );
+    const on = pattern.reduce((total, value) => total + value, 0);
+    if (on === 0 && slope === 0) {
       dead++;
       continue;
     }
-    if (on.length === rows || on.length === 0) straight++;
-    if (on.length === rows || slope !== 0) {
+    // On one side or the other, it is linear.
+    patterns.push(on === 0 ? pattern.fill(1) : pattern);
+    if (on === rows || on === 0) straight++;
+    if (on === rows || slope !== 0) {
       unitRanks.push(all);
       continue;
     }
-    const active = new Float64Array(on.length * wide);
-    on.forEach((i, at) => {
-      active.set(inputs.subarray(i * wide, (i + 1) * wide), at * wide);
+    const active = new Float64Array(on * wide);
+    let at = 0;
+    pattern.forEach((value, i) => {
+      if (value) active.set(inputs.subarray(i * wide, (i + 1) * wide), wide * at++);
     });
-    unitRanks.push(await rankOf(active, on.length, wide, signal));
+    unitRanks.push(await rankOf(active, on, wide, signal));
   }
+  // A sample that tells two units apart undoes two dimensions of their group, K' at most.
+  const { alike, near } = groupsOf(patterns, Math.ceil(2 / curvatureRank));
   const most = Math.min(all, curvatureRank);
+  const largest = Math.max(0, ...alike);
+  const affine = bias !== undefined && form.layers[1].bias !== undefined;
+  const mostStraight = affine ? Math.min(all - 1, curvatureRank) : most;
   const conditions: RankCondition[] = [
     {
       what:
-        `at most ${most} units of ${name} are linear on all samples` +
-        (straight > 0 ? `: ${straight} of ${units} are` : ""),
-      holds: straight <= most,
+        `at most ${most} units of ${name} bend on the same samples` +
+        (largest > 1 ? `: ${largest} do` : ""),
+      holds: largest <= Math.max(1, most),
     },
+    {
+      what:
+        `at most ${mostStraight} units are linear on all samples` +
+        (straight > 0 ? `: ${straight} are` : ""),
+      holds: straight <= mostStraight,
+    },
+    { what: "no two units bend on almost the same samples", holds: !near },
+    // On a line all units of a sign are multiples of one another.
+    enough(bias === undefined ? 2 : 3),
   ];
-  // On a line through 0 all units of a sign are multiples of one another.
-  if (bias === undefined) conditions.push({ what: "inputs have rank 2 at least", holds: all >= 2 });
   if (dead > 0)
     conditions.push({ what: `${dead} of ${units} units are dead and do not count`, holds: true });
-  return { unitRanks, straight, conditions };
+  return { unitRanks, alike, straight, conditions };
+}
+
+/**
+ * Sizes of the groups of units with the same pattern of signs, and whether two patterns differ on
+ * fewer than `least` samples.
+ */
+function groupsOf(
+  patterns: readonly Uint8Array[],
+  least: number,
+): { alike: number[]; near: boolean } {
+  const firsts: Uint8Array[] = [];
+  const alike: number[] = [];
+  let near = false;
+  for (const pattern of patterns) {
+    let group = -1;
+    for (const [at, first] of firsts.entries()) {
+      let differences = 0;
+      for (let i = 0; i < pattern.length; i++) if (pattern[i] !== first[i]) differences++;
+      if (differences === 0) group = at;
+      else if (differences < least) near = true;
+    }
+    if (group >= 0) alike[group]!++;
+    else {
+      firsts.push(pattern);
+      alike.push(1);
+    }
+  }
+  return { alike, near };
 }
 
 const MAKERS = { ggn, functional: functionalHessian, hessian };
