@@ -10,7 +10,6 @@ import {
   loadCheckpoint,
   loadData,
   loadModel,
-  loss,
   Mask,
   NotConvergedError,
   parameterVector,
@@ -20,6 +19,7 @@ import {
 import { learningRates } from "../lib/training/schedules";
 import { modelBytes, node, value } from "./10-model-maker";
 import { caseFile, openCase, rejection, relative, vector } from "./50-helpers";
+import { Case, caseNames } from "./support/cases";
 import { dataOf, doubles, longs, netModel, sampleGradients } from "./support/networks";
 
 let folder: string;
@@ -215,20 +215,21 @@ test.each(["float32", "float64"] as const)(
   },
 );
 
-test("a whole-data minibatch is the loss and its gradient", async () => {
-  const { model, data } = await openCase("mlp_relu");
-  const here = parameterVector(model);
-  const options = { ...double, batchSize: data.samples, steps: 1, learningRate: 1 } as const;
-  const found = await train(model, data, options);
-  expect(found.losses[0]).toBeCloseTo(await loss(model, data, double), 13);
-  const g = (await gradient(model, data, double)).gradient;
-  expect(
-    relative(
-      found.parameters,
-      here.map((x, i) => x - g[i]!),
-    ),
-  ).toBeLessThan(1e-14);
-});
+test.each(caseNames)(
+  "%s: a step on all samples goes along the gradient of the loss",
+  async (name) => {
+    const reference = new Case(name);
+    using model = await loadModel(reference.path("model.onnx"), { loss: reference.loss });
+    const files = { x: reference.path("x.npy"), y: reference.path("y.npy") };
+    using data = await loadData(files, { samples: 12 });
+    const options = { ...double, batchSize: data.samples, steps: 1, learningRate: 1 } as const;
+    const found = await train(model, data, options);
+    const { loss, gradient: g } = await gradient(model, data, double);
+    const moved = parameterVector(model).map((x, i) => x - found.parameters[i]!);
+    expect(Math.abs(found.losses[0]! - loss)).toBeLessThan(1e-13 * Math.abs(loss));
+    expect(relative(moved, g)).toBeLessThan(1e-11);
+  },
+);
 
 test("a graph that takes exactly so many samples", async () => {
   const initializers = () => [doubles("w", [2, 3], vector(6)), longs("fixed", [4, 3])];
