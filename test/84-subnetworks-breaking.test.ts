@@ -10,7 +10,7 @@ import {
   symmetryBreaking,
   symmetryBreakingAlong,
 } from "../lib";
-import { rejection, tinyProblem } from "./50-helpers";
+import { openCase, rejection, tinyProblem } from "./50-helpers";
 import { netModel, randomTheta } from "./support/networks";
 import { normals, uniform } from "./support/numbers";
 import { denseGroups, placePositions } from "./support/unit-groups";
@@ -371,4 +371,17 @@ test("wrong uses", async () => {
   );
   const signal = AbortSignal.abort();
   await expect(symmetryBreaking(model, { groups, signal })).rejects.toThrow("aborted");
+});
+
+test("groups within one another: heads and their widths, channels in groups", async () => {
+  for (const name of ["transformer", "grouped_conv"]) {
+    const { model } = await openCase(name);
+    const { groups, warnings } = await symmetryBreaking(model, { draws: 0 });
+    expect(warnings).toEqual([]);
+    expect(groups.some((group) => group.name.includes("["))).toBe(true);
+    for (const { measures } of groups) {
+      expect(measures.exchange.value).toBeGreaterThan(0);
+      expect(measures.exchange.value).toBeLessThanOrEqual(1);
+    }
+  }
 });

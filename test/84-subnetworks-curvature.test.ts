@@ -348,6 +348,28 @@ describe("a network's sub-network", () => {
     }
   });
 
+  test("random masks that keep as many of each tensor, beside it", async () => {
+    const { model, data, mask } = await subject();
+    const options = { precision, conditional: false, seed: 5 } as const;
+    const operator = (at: typeof model) => ggn(at, data, { precision });
+    const found = await maskedCurvature(model, data, mask, { ...options, operator, random: 4 });
+    expect(found.random!.dense.values).toHaveLength(4);
+    using whole = operator(model);
+    const { values } = await exactSpectrum(whole);
+    for (const value of found.random!.dense.values) {
+      expect(value).toBeLessThanOrEqual(values[0]! * (1 + 1e-9));
+      expect(value).toBeGreaterThan(0);
+    }
+    expect(new Set(found.random!.pruned.values).size).toBe(4);
+    const again = await maskedCurvature(model, data, mask, { ...options, operator, random: 4 });
+    expect(again.random).toEqual(found.random);
+    // Where all is kept there is one mask.
+    const all = new Mask(model.parameters, new Uint8Array(26).fill(1));
+    const same = await maskedCurvature(model, data, all, { ...options, operator, random: 2 });
+    for (const value of same.random!.dense.values) expect(value).toBeCloseTo(values[0]!, 8);
+    expect(same.random!.pruned.standardDeviation).toBeCloseTo(0, 10);
+  });
+
   test("what pruning costs, and what the quadratic model says of it", async () => {
     const { model, data, mask } = await subject();
     const { cost } = await maskedCurvature(model, data, mask, {

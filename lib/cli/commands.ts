@@ -316,7 +316,11 @@ export const COMMANDS: readonly CommandRow[] = [
       ["--combinations <n>", "--verify: of the generators of each (default 3)", whole(1)],
       ["--tol <x>", "--verify: residuals up to here hold (default 1e-9)", notNegative],
       ["--kernel", "eigenvalues with and without the directions of symmetries; needs data"],
-      ["--checkpoints <file...>", "drift of what is conserved: a folder, or a file each time, in order", text],
+      [
+        "--checkpoints <file...>",
+        "drift of what is conserved: a folder, or a file each time, in order",
+        text,
+      ],
       ["--details", "every instance with its tensors, and what keeps its places, and why"],
     ],
     notes:
@@ -476,6 +480,11 @@ export const COMMANDS: readonly CommandRow[] = [
         "--damping <x>",
         "of that, over the largest eigenvalue (default 1e-3 where needed)",
         notNegative,
+      ],
+      [
+        "--random-masks <n>",
+        "curvature: whose largest eigenvalue is shown beside (default 3)",
+        whole(0),
       ],
       ["--random <n>", "breaking: random networks of each kind (default 20)", whole(0)],
       [

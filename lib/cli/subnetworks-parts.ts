@@ -48,6 +48,7 @@ export interface SubnetworksArguments
   conditional?: boolean;
   damping?: number;
   random?: number;
+  randomMasks?: number;
 }
 
 /** What a part works with. */
@@ -113,11 +114,18 @@ function spectraOf({ whole, dense, pruned }: MaskedCurvature): [string, EndSpect
 function printConditional({ marginal, conditional, ...found }: ConditionalCurvature): void {
   print("\nCurvature of the sub-network's weights when the others stay, and when they follow");
   const lines = [
-    ["others stay", number(marginal.values[0]), number(marginal.trace?.value)],
-    ["others follow", number(conditional.values[0]), number(conditional.trace?.value)],
-  ];
-  for (const line of table(["", "largest", "trace"], lines)) print(line);
-  if (found.damping > 0) print(`the others' curvature damped by ${number(found.damping)}`);
+    ["others stay", marginal],
+    ["others follow", conditional],
+  ] as const;
+  const cells = lines.map(([name, { values, trace }]) => [
+    ...[name, number(values[0]), number(trace?.value)],
+    trace?.standardError ? number(trace.standardError, 2) : "",
+  ]);
+  for (const line of table(["", "largest", "trace", "+-"], cells)) print(line);
+  if (found.damping > 0)
+    print(
+      `the others' curvature damped by ${number(found.damping)}: what is below says little but that`,
+    );
   if (found.restSemiDefinite === false)
     print("the others' curvature has negative eigenvalues: following leads to a saddle");
 }
@@ -135,6 +143,15 @@ function printCurvature(found: MaskedCurvature, mask: Mask): void {
     ),
     all,
   );
+  if (found.random) {
+    const text = ({ mean, standardDeviation }: typeof found.random.dense) =>
+      `${number(mean)} +- ${number(standardDeviation, 2)}`;
+    const { dense, pruned } = found.random;
+    print(
+      `largest of ${dense.values.length} random masks, as many of each tensor: trained ` +
+        `${text(dense)}, pruned ${text(pruned)}`,
+    );
+  }
   const { compared, certain, violations } = interlacing;
   print(
     violations.length === 0
@@ -180,7 +197,7 @@ async function curvature(context: PartContext): Promise<Findings> {
   const mask = await chosenMask(context);
   const found = await maskedCurvature(model, data, mask, {
     operator: (at) => makeOperator(at, data, args),
-    ...{ k, maxExact, conditional, damping, seed },
+    ...{ k, maxExact, conditional, damping, seed, random: args.randomMasks ?? 3 },
     ...{ ...runOptions(args), ...call },
   });
   const rows = spectraOf(found).flatMap(([name, { values, intervals }]) =>

@@ -140,7 +140,8 @@ const CURVE_OPTIONS: { [K in keyof Required<SparsityCurveOptions>]: Check } = {
 /** Streams of one seed. */
 const MATCHED = 5;
 
-function spreadOf(values: number[]): Spread {
+/** @internal */
+export function spreadOf(values: number[]): Spread {
   const n = values.length;
   const mean = values.reduce((sum, x) => sum + x, 0) / n;
   const squares = values.reduce((sum, x) => sum + (x - mean) ** 2, 0);

@@ -2,7 +2,7 @@
 import { CALL_OPTIONS, type CallOptions } from "../call";
 import { matrixProduct, symmetricEigen, symmetricEigenvalues } from "../dense";
 import { OptionError } from "../errors";
-import { requireOperator } from "../exact";
+import { exactDiagonal, requireOperator } from "../exact";
 import { type LinearOperator, linearOperator, vectors } from "../linear-operator";
 import { Mask } from "../masks/mask";
 import type { Vectors } from "../native";
@@ -27,7 +27,7 @@ export interface ConditionalOptions extends CallOptions {
   damping?: number | undefined;
   /** iterative: eigenvalues. Default 5. */
   k?: number | undefined;
-  /** iterative: products for the trace. Default 20; 0: no trace. */
+  /** iterative: products for traces that are not known exactly. Default 20; 0: none. */
   probes?: number | undefined;
   /** A vector over all parameters, whose part in the mask the quadratic forms are of. */
   direction?: Float64Array | Float32Array | undefined;
@@ -319,7 +319,10 @@ async function iterative(
     if (!top.converged) reasons.push(top.reason);
     products += top.products;
     let sum: Estimated | undefined;
-    if (probes > 0) {
+    if (of === part && operator.native.sumsRows) {
+      const { diagonal } = await exactDiagonal(operator, call);
+      sum = { value: total(Float64Array.from(kept, (i) => diagonal[i]!)), standardError: 0 };
+    } else if (probes > 0) {
       const found = await trace(of, { products: probes, seed, ...call });
       products += found.products;
       sum = { value: found.value, standardError: found.standardError };

@@ -6,11 +6,14 @@ import { exactDiagonal } from "../exact";
 import type { Checkpoint } from "../landscape/directions";
 import { parameterVector } from "../landscape/directions";
 import { LinearOperator } from "../linear-operator";
+import { keepBy } from "../masks/keep";
 import { Mask, requireAlike } from "../masks/mask";
-import { type MaskedOptions, maskedParameters } from "../masks/worth";
+import { type MaskedOptions, maskedParameters, type Spread, spreadOf } from "../masks/worth";
 import type { Model } from "../model/model";
 import { EVALUATE_OPTIONS, type EvaluateOptions, ggn, gradient, loss } from "../operators";
 import { type Check, check, checkOptions, describe } from "../options";
+import { Random } from "../random";
+import { type Eigenpairs, eigsh } from "../spectra";
 import {
   inverseParticipation,
   type MaskOverlap,
@@ -46,6 +49,8 @@ export interface MaskedCurvatureOptions
   initial?: Checkpoint | undefined;
   /** Random masks that overlaps are held against. Default 200. */
   draws?: number | undefined;
+  /** Random masks whose largest eigenvalues are computed as well. Default 0. */
+  random?: number | undefined;
   /** Default 0. */
   seed?: number | bigint | undefined;
 }
@@ -62,6 +67,7 @@ const OPTIONS: { [K in keyof Required<MaskedCurvatureOptions>]: Check } = {
   conditional: check.boolean,
   damping: check.notNegative,
   draws: check.positiveInteger,
+  random: check.naturalNumber,
   seed: check.seed,
 };
 
@@ -110,6 +116,8 @@ export interface MaskedCurvature {
   readonly dense: EndSpectrum;
   /** The same rows and columns of the operator at the pruned network. */
   readonly pruned: EndSpectrum;
+  /** The largest eigenvalues of the same for random masks that keep as many of each tensor. */
+  readonly random: { readonly dense: Spread; readonly pruned: Spread } | undefined;
   /** `dense` against `whole`. */
   readonly interlacing: Interlacing;
   /** Of the space of the leading eigenvectors. */
@@ -133,10 +141,41 @@ function withoutVectors({ top: _, ...rest }: SolvedSpectrum): EndSpectrum {
   return rest;
 }
 
-function reasonsOf(spectra: Record<string, EndSpectrum>): string[] {
-  return Object.entries(spectra).flatMap(([name, { converged, reason }]) =>
-    converged ? [] : [`${name}: ${reason}`],
+function reasonsOf(
+  spectra: Record<string, Pick<EndSpectrum, "converged" | "reason"> | undefined>,
+): string[] {
+  return Object.entries(spectra).flatMap(([name, solved]) =>
+    !solved || solved.converged ? [] : [`${name}: ${solved.reason}`],
   );
+}
+
+/** Streams of one seed. */
+const RANDOM_MASKS = 42;
+
+/** Largest eigenvalues of random masks that keep as many of each tensor, at both places. */
+async function largestOfRandom(
+  count: number,
+  mask: Mask,
+  seed: number | bigint,
+  solve: (mask: Mask) => Promise<Eigenpairs[]>,
+) {
+  if (count === 0) return undefined;
+  const random = new Random(seed, RANDOM_MASKS);
+  const parameters = mask.parameters.map((of) => ({ ...of, shape: of.shape ?? [of.size] }));
+  const found: Eigenpairs[][] = [];
+  for (let draw = 0; draw < count; draw++) {
+    const scores = new Float64Array(mask.size).map(() => random.uniform());
+    found.push(
+      await solve(keepBy("maskedCurvature", parameters, scores, { counts: mask, minRank: 0 })),
+    );
+  }
+  const all = found.flat();
+  const spread = (at: number) => spreadOf(found.map((pairs) => pairs[at]!.values[0]!));
+  return {
+    ...{ dense: spread(0), pruned: spread(1) },
+    products: all.reduce((sum, { products }) => sum + products, 0),
+    unsolved: { "a random mask": all.find(({ converged }) => !converged) },
+  };
 }
 
 /**
@@ -201,9 +240,21 @@ export async function maskedCurvature(
           direction: theta,
         })
       : undefined;
-  const reasons = reasonsOf({ whole, dense, pruned });
+  const random = await largestOfRandom(checked.random ?? 0, mask, seed, async (other) => {
+    using moved = model.withParameters(
+      maskedParameters(model, other, { pruned: how, kept, initial }),
+    );
+    using operator = operatorAt(where, make, moved);
+    const found: Eigenpairs[] = [];
+    for (const at of [here, operator]) {
+      using restricted = at.restrict(other);
+      found.push(await eigsh(restricted, { k: 1, which: "LA", seed, ...call }));
+    }
+    return found;
+  });
+  const reasons = reasonsOf({ whole, dense, pruned, ...random?.unsolved });
   if (conditional && !conditional.converged) reasons.push(`conditional: ${conditional.reason}`);
-  const products = [whole, dense, pruned, conditional].reduce(
+  const products = [whole, dense, pruned, conditional, random].reduce(
     (sum, of) => sum + (of?.products ?? 0),
     1,
   );
@@ -211,6 +262,7 @@ export async function maskedCurvature(
     ...{ operator: here.name, dim: here.dim, kept: mask.count },
     ...{ whole: withoutVectors(whole), dense: withoutVectors(dense) },
     pruned: withoutVectors(pruned),
+    random: random && { dense: random.dense, pruned: random.pruned },
     interlacing: interlacing(whole, dense),
     overlap: maskOverlap(whole.top, mask, { draws, seed }),
     vectors: vectorsOf(whole.top, mask),

@@ -183,6 +183,21 @@ export class UnitGroup {
     return largest;
   }
 
+  /**
+   * Marks the group's numbers in `taken`, 1 for those that go in and 2 for those that come out,
+   * unless another group has one of them on the same side.
+   */
+  claim(taken: Uint8Array): boolean {
+    const bitOf = { in: 1, out: 2, both: 0 } as const;
+    const free = this.#places.every(({ positions, side }) =>
+      positions.every((at) => (taken[at]! & bitOf[side]) === 0),
+    );
+    if (free)
+      for (const { positions, side } of this.#places)
+        for (const at of positions) taken[at]! |= bitOf[side];
+    return free;
+  }
+
   #squares(theta: Float64Array, unit: number): [into: number, out: number] {
     const square = (x: number) => x * x;
     return [this.#sum(theta, unit, square, "in"), this.#sum(theta, unit, square, "out")];
@@ -197,14 +212,20 @@ const SETTLED = 1e-12;
 /**
  * The place of smallest norm that positive rescaling of units reaches: of each unit, what goes in is
  * as long as what comes out. It is unique, and found by rescaling unit after unit (Stock, Graham,
- * Gribonval and Jegou 2019). Networks that differ by the rescaling of units have the same one.
+ * Gribonval and Jegou 2019). Networks that differ by the rescaling of units have the same one. Of
+ * groups within one another, such as heads of attention and the width of a head, the inner ones are
+ * rescaled.
  */
 export function balanced(
   theta: Float64Array,
   groups: readonly UnitGroup[],
 ): { theta: Float64Array; settled: boolean } {
   const at = theta.slice();
-  const free = groups.filter((group) => group.hasBothSides);
+  const taken = new Uint8Array(theta.length);
+  const free = groups
+    .filter((group) => group.hasBothSides)
+    .sort((a, b) => a.length - b.length)
+    .filter((group) => group.claim(taken));
   while (free.filter((group) => group.dropIdle(at)).length > 0);
   for (let sweep = 0; sweep < MOST_SWEEPS; sweep++) {
     const largest = free.reduce((most, group) => Math.max(most, group.balance(at)), 0);
