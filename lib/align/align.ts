@@ -13,6 +13,7 @@ import type { PermutationGroup } from "../symmetry/types";
 import { comparePairs } from "./activations";
 import { assign, scoreOf } from "./assignment";
 import { type FusionTask, planOf, plansByWeights, requireApart, transportState } from "./fusion";
+import { outerFirst } from "./nesting";
 import { memberships, Network, permuteState } from "./network";
 import { identityOrder } from "./places";
 import { type MatchTask, matchWeights } from "./weights";
@@ -123,6 +124,10 @@ interface Parts {
 /** Two networks aligned: made by `align`. It holds copies of both until it is disposed of. */
 export class Alignment {
   readonly method: NonNullable<AlignOptions["method"]>;
+  /**
+   * In the sequence in which their orders are applied, each to what those before have left: groups
+   * around others, such as heads around their widths, come first.
+   */
   readonly groups: readonly AlignedGroup[];
   /** weights: rounds over all groups, the last of which changed nothing. Else 1. */
   readonly rounds: number;
@@ -253,7 +258,8 @@ export async function align(
     throw new OptionError(`align: expected data for activations: align(first, second, { data })`);
   const network = new Network("align", first);
   try {
-    const groups = given.groups ?? permutationGroups(first, given.data);
+    const asked = given.groups ?? permutationGroups(first, given.data);
+    const groups = outerFirst("align", network, asked);
     if (groups.length === 0)
       throw new OptionError(
         `align: expected a network with units that can be exchanged, and ${first.source} has none`,
@@ -383,7 +389,11 @@ async function fuse(
   using elsewhere = state ? undefined : new Network("align", second as Model);
   let other = { ...own, state: state! };
   if (elsewhere) {
-    const otherGroups = options.otherGroups ?? permutationGroups(second as Model, options.data);
+    const otherGroups = outerFirst(
+      "align",
+      elsewhere,
+      options.otherGroups ?? permutationGroups(second as Model, options.data),
+    );
     if (otherGroups.length !== groups.length)
       throw new OptionError(
         `align: expected two networks that differ by the widths of units only, got ` +
