@@ -5,7 +5,7 @@ import { CALL_OPTIONS, type CallOptions } from "../call";
 import type { DataSet } from "../data/data";
 import { spectralDensity } from "../density";
 import { meanOf, samplingOf, standardErrorOf } from "../density/estimate";
-import { OptionError } from "../errors";
+import { NotConvergedError, OptionError } from "../errors";
 import type { LinearOperator } from "../linear-operator";
 import type { Model } from "../model/model";
 import {
@@ -175,7 +175,8 @@ export const certainly = (value: number): Uncertain => ({
  * At the optimum of a model that holds, C = A and tr(A^+ C) is the rank (Takeuchi 1976; Singh et al.
  * 2022 for the divergence of tr(A^+) at the interpolation threshold).
  *
- * @throws OptionError for losses that are sums; MemoryBudgetError; AbortError
+ * @throws OptionError for losses that are sums; MemoryBudgetError; NotConvergedError where an estimate
+ * was not reached; AbortError
  */
 export async function curvatureQuantities(
   model: Model,
@@ -310,16 +311,16 @@ async function estimated(
   { damping: given, probes = 8, steps = 64, draws = 32, seed, ...call }: Sampling,
 ): Promise<Found> {
   using operator = CURVATURES[curvature](model, data, run);
-  const top = await eigsh(operator, { k: 1, seed, ...call });
-  const scale = Math.abs(top.values[0]!);
-  if (!top.converged || scale === 0)
-    throw new OptionError(
-      `${WHERE}: the largest eigenvalue of ${operator.name} ` +
-        (scale === 0 ? "is 0: there is no curvature" : `was not found: ${top.reason}`),
-    );
-  const damping = given ?? 1e-3 * scale;
   // One quadrature for all functions of the spectrum.
   const density = await spectralDensity(operator, { probes, steps, seed, ...call });
+  const { scale } = density;
+  if (scale === 0) throw new OptionError(`${WHERE}: ${operator.name} is 0: there is no curvature`);
+  const top = await eigsh(operator, { k: 1, which: "LA", seed, ...call });
+  if (!top.converged)
+    throw new NotConvergedError(
+      `${WHERE}: the largest eigenvalue of ${operator.name} was not found: ${top.reason}`,
+    );
+  const damping = given ?? 1e-3 * scale;
   const missed = Math.exp(-4 * steps * Math.sqrt(damping / scale));
   const of = (f: (x: number) => number): Uncertain => {
     const sums = density.nodes.map((nodes, i) => {
@@ -338,7 +339,7 @@ async function estimated(
   const effective = of(share);
   const inverse = of((x) => share(x) / (Math.abs(x) + damping));
   const total = await trace(operator, { seed, ...call });
-  const tolerance = COUNTED * density.scale;
+  const tolerance = COUNTED * scale;
   const zeros = density.count(-tolerance, tolerance);
   const P = operator.dim;
   const traces: GradientTrace[] = [];
@@ -425,7 +426,7 @@ async function sampledTrace(
     },
   );
   if (!converged)
-    throw new OptionError(
+    throw new NotConvergedError(
       `${WHERE}: damping: a system with ${damping.toPrecision(3)} was not solved (${reason}); raise ` +
         "damping",
     );
