@@ -201,6 +201,7 @@ export class ScalingInstance extends Instance implements SymmetryInstance {
   #apply(x: Float64Array, coefficients: ArrayLike<number>, transposed: boolean): Float64Array {
     const out = new Float64Array(this.subject.parameterCount);
     const { kind, units: n, places } = this.scaling;
+    if (kind === "sign") return out;
     for (const place of places) {
       const { degree, units, rest } = place;
       if (kind !== "matrix") {
@@ -275,6 +276,7 @@ export class ScalingInstance extends Instance implements SymmetryInstance {
       return;
     }
     const { kind, units: n, contexts, places } = this.scaling;
+    if (kind === "sign") return;
     for (let copy = 0; copy < contexts; copy++)
       for (let i = 0; i < n; i++)
         for (let j = kind === "matrix" ? 0 : i; j < (kind === "matrix" ? n : i + 1); j++) {
