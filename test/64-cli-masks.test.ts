@@ -99,6 +99,7 @@ test("curves beside random masks", () => {
   const [half] = document.curve;
   expect(half.random.accuracy.values).toHaveLength(3);
   expect(half.loss).toBeGreaterThan(document.dense.loss * 0.5);
+  expect(readFileSync(join(folder, "curve.svg"), "utf8")).toContain("share of weights kept");
   const rows = readFileSync(join(folder, "curve.csv"), "utf8").trim().split("\n");
   expect(rows[0]).toBe(
     'criterion,keep,kept,loss,"random loss","random loss sd",accuracy,"random accuracy","random accuracy sd",collapsed',

@@ -9,6 +9,7 @@ import type { Checkpoint } from "../landscape/directions";
 import type { LinearOperator } from "../linear-operator";
 import { maskIoU } from "../masks/compare";
 import { type Criterion, TABLE } from "../masks/criteria";
+import { sparsityFigure } from "../masks/figures";
 import { loadMask, saveMask } from "../masks/files";
 import { type KeepOptions, scoredTensors } from "../masks/keep";
 import { masks, requireCriterion, type ScoreOptions } from "../masks/make";
@@ -83,7 +84,9 @@ export async function run(file: string, args: MasksArguments, globals: Globals):
         ...(overlaps.length > 0 && { "overlaps.csv": csv(overlapRows(overlaps, true)) }),
         ...(found && { "curve.csv": csv(curveRows(found, true)) }),
       };
-      await writeArtefacts(out, document, { json: {}, human: () => {}, files: tables }, signal);
+      const figures = { ...(found && { curve: sparsityFigure(found) }) };
+      const nothing = { json: {}, human: () => {} };
+      await writeArtefacts(out, document, { ...nothing, files: tables, figures }, signal);
     }
     line.end();
     if (json) printJson(document);
