@@ -748,8 +748,8 @@ export const COMMANDS: readonly CommandRow[] = [
     ],
     notes:
       "Without data the units are matched, and nothing more. --out gets aligned.onnx (the second\n" +
-      "network in the units of the first) and fused.onnx, permutations.json, interpolation.csv and a\n" +
-      "figure of the loss between the networks.",
+      "network in the units of the first) and fused.onnx, permutations.json (in the sequence in which they\n" +
+      "are applied), interpolation.csv and a figure of the loss between the networks.",
     load: () => require("./align") as typeof import("./align"),
   },
   {
