@@ -43,7 +43,7 @@ export class Ties {
   readonly #free: Int32Array;
   /** Pairs of nodes, link after link and cell after cell. */
   readonly #links: Int32Array[] = [];
-  /** What constants say of the pieces of a class. */
+  /** What constants say of the pieces that nodes stand in. */
   readonly #marks = new Map<number, Set<string>>();
   readonly #members = new Map<number, number[]>();
 
@@ -143,9 +143,9 @@ export class Ties {
     return this.cellNodes(node).filter((_, bit) => this.#free[node]! & (1 << bit));
   }
 
-  /** What constants say of a class, to tell it from another. */
-  marks(root: number): string {
-    return [...(this.#marks.get(root) ?? [])].sort().join(" ");
+  /** What constants say of where a node stands, to tell it from another. */
+  marks(node: number): string {
+    return [...(this.#marks.get(node) ?? [])].sort().join(" ");
   }
 
   /** The nodes of all factors along an axis. */
@@ -255,6 +255,10 @@ export class Ties {
     const { x, y, maps } = link;
     let matches: Match[] = [{ x: [], y: [], pairs: [] }];
     for (const map of maps) {
+      if (map.kind === "merged") {
+        for (const axis of map.x) this.#markSingle(x, axis, y);
+        for (const axis of map.y) this.#markSingle(y, axis, x);
+      }
       const each = this.#matches(x, y, map);
       matches = matches.flatMap((left) =>
         each.map((right) => ({
@@ -334,10 +338,23 @@ export class Ties {
       const pieces = this.#pieces[constant]![of]!;
       if (pieces.length === 1) continue;
       const numbers = sliceOf(node.values, node.shape, of, pieces[at[of]!]!.start);
-      const root = this.node(value, cell, to, k);
-      const marks = this.#marks.get(root) ?? new Set();
-      this.#marks.set(root, marks.add(`${constant}/${of}/${numbers}`));
+      const marked = this.node(value, cell, to, k);
+      const marks = this.#marks.get(marked) ?? new Set();
+      this.#marks.set(marked, marks.add(`${constant}/${of}/${numbers}`));
     }
+  }
+
+  /** What becomes of a position of its own in a reshape is not followed: none is like another. */
+  #markSingle(value: number, axis: number, other: number): void {
+    const pieces = this.#pieces[value]![axis]!;
+    pieces.forEach(({ factors }, piece) => {
+      if (pieces.length === 1 || factors.some(({ size }) => size > 1)) return;
+      for (const cell of this.#cellsWith(value, [[axis, piece]])) {
+        const node = this.node(value, cell, axis, 0);
+        const marks = this.#marks.get(node) ?? new Set();
+        this.#marks.set(node, marks.add(`${other}/${piece}`));
+      }
+    });
   }
 
   /** Which pieces of x and y a map brings together. */
@@ -414,14 +431,6 @@ export class Ties {
       if (members) members.push(node);
       else this.#members.set(root, [node]);
     });
-    for (const [node, marks] of [...this.#marks]) {
-      const root = this.root(node);
-      if (root === node) continue;
-      this.#marks.delete(node);
-      const all = this.#marks.get(root) ?? new Set();
-      for (const mark of marks) all.add(mark);
-      this.#marks.set(root, all);
-    }
   }
 
   /** On which others permutations may depend: what all links on the way agree on. */

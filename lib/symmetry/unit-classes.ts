@@ -199,7 +199,7 @@ function neighbours(ties: Ties, root: number, leaves: readonly Leaf[]): Set<numb
  */
 function areTwins(ties: Ties, a: number, b: number): boolean {
   const [left, right] = [ties.members.get(a)!, ties.members.get(b)!];
-  if (left.length !== right.length || ties.marks(a) !== ties.marks(b)) return false;
+  if (left.length !== right.length) return false;
   const partners = new Set<number>();
   return left.every((node) => {
     const { value, cell, axis, factor } = ties.occurrence(node);
@@ -218,7 +218,7 @@ function areTwins(ties: Ties, a: number, b: number): boolean {
     const partner = others[own.indexOf(cell[axis]!)];
     if (own.length !== others.length || partner === undefined) return false;
     const other = nodeIn(partner);
-    if (partners.has(other)) return false;
+    if (partners.has(other) || ties.marks(node) !== ties.marks(other)) return false;
     partners.add(other);
     const [xs, ys] = [ties.cellNodes(node), ties.cellNodes(other)];
     const moves = (x: number) => ties.sizeOf(x) > 1 && ties.why(ties.root(x)) === undefined;
