@@ -98,9 +98,9 @@ const ROWS: Row[] = [
   },
   {
     what: "an opset too old",
-    exit: 2,
-    error: "ModelFormatError",
-    says: ["opset", "got 5", "export the model again"],
+    exit: 3,
+    error: "UnsupportedOperatorError",
+    says: ["MatMul", "opset 5", "export the model again"],
     args: () => ["inspect", file("old.onnx", modelBytes({ opset: 5 }))],
   },
   {
