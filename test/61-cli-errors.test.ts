@@ -101,7 +101,7 @@ const ROWS: Row[] = [
     exit: 3,
     error: "UnsupportedOperatorError",
     says: ["MatMul", "opset 5", "export the model again"],
-    args: () => ["inspect", file("old.onnx", modelBytes({ opset: 5 }))],
+    args: () => ["spectrum", file("old.onnx", modelBytes({ opset: 5 })), ...given],
   },
   {
     what: "unsupported operators, all of them at once",
