@@ -251,23 +251,25 @@ function unitPositions(
   for (const [m, { roots, size: count }] of members.entries()) {
     const first = before;
     before += count;
-    for (const [piece, cells] of pieces[m]!) {
-      const lists = inPiece(ties, value, axis, piece, cells[0]!, roots, at);
-      for (const where of ties.restriction(value, axis, cells, at)) {
-        const key = JSON.stringify(where);
-        const known = byWhere.get(key) ?? {
-          where,
-          positions: Array.from({ length: size }, (): number[] => []),
-        };
-        byWhere.set(key, known);
-        lists.forEach((list, u) => void known.positions[first + u]!.push(...list));
-      }
-    }
+    for (const [piece, cells] of pieces[m]!)
+      for (const [nth, lists] of inPiece(ties, value, axis, piece, cells[0]!, roots, at).entries())
+        for (const where of ties.restriction(value, axis, cells, at)) {
+          const key = JSON.stringify([nth, where]);
+          const known = byWhere.get(key) ?? {
+            where,
+            positions: Array.from({ length: size }, (): number[] => []),
+          };
+          byWhere.set(key, known);
+          lists.forEach((list, u) => void known.positions[first + u]!.push(...list));
+        }
   }
   return [...byWhere.values()];
 }
 
-/** Positions in one piece: of each unit, with all factors that ride along. */
+/**
+ * Positions in one piece: of each unit, with all factors that ride along. A class that runs twice
+ * through an axis, as after the product of a value with itself, is permuted in one and then the other.
+ */
 function inPiece(
   ties: Ties,
   value: number,
@@ -276,24 +278,23 @@ function inPiece(
   cell: readonly number[],
   roots: readonly number[],
   at: ReadonlyMap<number, number>,
-): number[][] {
+): number[][][] {
   const { start, factors } = ties.pieces(value, axis)[piece]!;
-  const rootOf = (k: number) => ties.root(ties.node(value, cell, axis, k));
+  const rootOf = factors.map((_, k) => ties.root(ties.node(value, cell, axis, k)));
   const times = (bases: readonly number[], k: number) =>
     bases.flatMap((base) =>
       Array.from({ length: factors[k]!.size }, (_, i) => base + i * factors[k]!.stride),
     );
-  let units = [start];
-  for (const root of roots) {
-    const k = factors.findIndex((_, i) => rootOf(i) === root);
-    units = times(units, k);
-  }
-  let riding = [0];
-  factors.forEach(({ stride }, k) => {
-    const root = rootOf(k);
-    if (roots.includes(root)) return;
-    const index = at.get(root);
-    riding = index === undefined ? times(riding, k) : riding.map((base) => base + index * stride);
+  const runs = roots.map((root) => factors.flatMap((_, k) => (rootOf[k] === root ? [k] : [])));
+  return runs[0]!.map((_, nth) => {
+    const own = runs.map((each) => each[nth]!);
+    const units = own.reduce(times, [start]);
+    let riding = [0];
+    factors.forEach(({ stride }, k) => {
+      if (own.includes(k)) return;
+      const index = at.get(rootOf[k]!);
+      riding = index === undefined ? times(riding, k) : riding.map((base) => base + index * stride);
+    });
+    return units.map((unit) => riding.map((offset) => unit + offset));
   });
-  return units.map((unit) => riding.map((offset) => unit + offset));
 }
