@@ -5,7 +5,7 @@ import { mlp } from "../model/build";
 import { loadModel } from "../model/model";
 import { forward, ggn } from "../operators";
 import { numericalRank } from "../rank/numerical";
-import { train as trainNetwork } from "../training/train";
+import { type RecipeOptions, train as trainNetwork } from "../training/train";
 import type { NetworkSweepOptions, Problem } from "./double-descent";
 import { scoreOf, sweepData } from "./random-features";
 import { oneHot } from "./samples";
@@ -35,7 +35,9 @@ export async function networks(where: string, options: NetworkSweepOptions): Pro
   const [n, d] = [train.samples, train.width];
   const rows = (set: typeof train) => ({ data: set.x, shape: [set.samples, d] });
   const countOf = (width: number) => (d + 1) * width + (width + 1) * classes;
-  const how = { epochs, learningRate: 0.1, momentum: 0.9, batchSize: Math.min(64, n), ...others };
+  const chosen = Object.entries(others).filter(([, value]) => value !== undefined);
+  const defaults = { epochs, learningRate: 0.1, momentum: 0.9, batchSize: Math.min(64, n) };
+  const how: RecipeOptions = { ...defaults, ...Object.fromEntries(chosen) };
   return {
     sizes,
     sizeName: "hidden units",
@@ -46,9 +48,10 @@ export async function networks(where: string, options: NetworkSweepOptions): Pro
       data: data.digest,
       ...{ labelNoise, pool, target, seed: `${seed}`, loss: "mse of one-hot targets" },
       ...Object.fromEntries(
-        Object.entries(how).flatMap(([name, value]) =>
-          value === undefined ? [] : [[name, typeof value === "number" ? value : `${value}`]],
-        ),
+        Object.entries(how).map(([name, value]) => [
+          name,
+          typeof value === "number" ? value : `${value}`,
+        ]),
       ),
     },
     at: (width) => ({
