@@ -122,7 +122,7 @@ export class ProgressLine {
   /** Writes the line over, on a terminal. */
   show(parts: readonly string[]): void {
     if (this.#terminal.isTTY !== true) return;
-    const width = (this.#terminal.columns ?? 80) - 1;
+    const width = (this.#terminal.columns || 80) - 1;
     this.#terminal.write(`\r\x1b[K${parts.join(", ").slice(0, width)}`);
     this.#written = true;
   }

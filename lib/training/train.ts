@@ -396,7 +396,8 @@ export async function train(
             epoch: step / stepsPerEpoch,
             loss: residual,
             fraction: step / steps,
-            secondsLeft: step > first ? left : undefined,
+            // The first steps have compiled as well.
+            secondsLeft: step - first > 0.02 * (steps - first) ? left : undefined,
           });
         }),
     });
