@@ -299,6 +299,18 @@ test("stretches of a constant with the same number are one group", async () => {
   ]);
 });
 
+test("so are positions in turn", async () => {
+  const bytes = between([
+    node("Constant", [], ["c"], { value: floats("", [6], [1, 2, 1, 2, 1, 2]) }),
+    node("Mul", ["h", "c"], ["y"]),
+  ]);
+  const groups = permutationGroups(await loadModel(bytes));
+  expect(groups.map(groupText)).toEqual([
+    "w1[0...4] 3\n  w1@0 in 0 2 4\n  b1@0 in 0 2 4\n  w2@1 out 0 2 4",
+    "w1[1...5] 3\n  w1@0 in 1 3 5\n  b1@0 in 1 3 5\n  w2@1 out 1 3 5",
+  ]);
+});
+
 test("an order of units fixes them: running sums, flips", async () => {
   const sums = [
     node("Constant", [], ["axis"], { value: tensor("", [], longs("", [1])) }),

@@ -22,7 +22,7 @@ import {
 import type { AxisMap, Link, Relations } from "./primitives";
 
 /** Constants with more runs of equal numbers than this are taken to differ everywhere. */
-const MOST_RUNS = 16;
+const MOST_RUNS = 64;
 
 /** More pieces than this are no structure. */
 const MOST_PIECES = 8192;
@@ -56,6 +56,21 @@ function withSteps(tree: AxisTree, part: AxisTree, start: number, step: number):
   const both = halves && refined(halves[0], part);
   if (!both) return undefined;
   return { whole: [...both, ...joined(cutAt(halves[1], [start, start + 1]))], part: both };
+}
+
+/** The numbers at one position of an axis, as text. */
+export function numbersAt(
+  values: Float64Array,
+  shape: readonly number[],
+  axis: number,
+  position: number,
+): string {
+  const inner = shape.slice(axis + 1).reduce((a, b) => a * b, 1);
+  const step = shape[axis]! * inner;
+  const numbers: number[] = [];
+  for (let outer = 0; outer < values.length; outer += step)
+    for (let j = 0; j < inner; j++) numbers.push(values[outer + position * inner + j]!);
+  return numbers.join();
 }
 
 /** Axes that are permuted alike. */
@@ -147,17 +162,22 @@ export class Axes {
 
   /** A constant that is the same along stretches of an axis cuts it into those. */
   #cutByRuns(value: number, axis: number, values: Float64Array): void {
+    const { tree, why } = this.#of(value, axis);
     const shape = this.relations.shapes[value]!;
     const size = shape[axis]!;
+    if (why !== undefined) return;
     const inner = shape.slice(axis + 1).reduce((a, b) => a * b, 1);
     const changes = new Set<number>();
     for (let i = inner; i < values.length && changes.size < MOST_RUNS; i++) {
       const at = Math.floor(i / inner) % size;
       if (at > 0 && !Object.is(values[i], values[i - inner])) changes.add(at);
     }
-    if (changes.size === 0 || changes.size >= Math.min(MOST_RUNS, size - 1)) return;
-    const { tree, why } = this.#of(value, axis);
-    if (why === undefined)
+    if (changes.size === 0 || changes.size >= MOST_RUNS) return;
+    // Numbers that differ everywhere make no stretches, and fix the axis.
+    const different = new Set(
+      Array.from({ length: size }, (_, at) => numbersAt(values, shape, axis, at)),
+    );
+    if (different.size < size)
       this.#set(
         value,
         axis,

@@ -3,7 +3,7 @@
  * keep their places, and on the index of which others a permutation may depend.
  */
 import type { PrimitiveGraph } from "../native";
-import type { Axes } from "./axes";
+import { type Axes, numbersAt } from "./axes";
 import type { Piece } from "./axis-tree";
 import type { AxisMap, Link } from "./primitives";
 
@@ -337,7 +337,7 @@ export class Ties {
       const [of, to, k] = swapped ? [ay, ax, kx] : [ax, ay, ky];
       const pieces = this.#pieces[constant]![of]!;
       if (pieces.length === 1) continue;
-      const numbers = sliceOf(node.values, node.shape, of, pieces[at[of]!]!.start);
+      const numbers = numbersAt(node.values, node.shape, of, pieces[at[of]!]!.start);
       const marked = this.node(value, cell, to, k);
       const marks = this.#marks.get(marked) ?? new Set();
       this.#marks.set(marked, marks.add(`${constant}/${of}/${numbers}`));
@@ -513,18 +513,4 @@ function sameAlong(
           if (!Object.is(values[at + i * stride * inner], values[at])) return false;
       }
   return true;
-}
-
-/** The numbers at one position of an axis. */
-function sliceOf(
-  values: Float64Array,
-  shape: readonly number[],
-  axis: number,
-  position: number,
-): string {
-  const { inner, size } = around(shape, axis);
-  const numbers: number[] = [];
-  for (let outer = 0; outer < values.length; outer += size * inner)
-    for (let j = 0; j < inner; j++) numbers.push(values[outer + position * inner + j]!);
-  return numbers.join();
 }
