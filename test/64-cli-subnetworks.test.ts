@@ -86,7 +86,7 @@ test("for people", () => {
   expect(out).toMatch(/^sub-network, pruned +[\d,]+ +[\d.e-]+/m);
   expect(out).toMatch(/^Cauchy interlacing: 3 inequalities hold, 3 beyond all errors$/m);
   expect(out).toMatch(/^leading eigenvectors on it +[\d.]+ %, [\d.]+ times its share; random/m);
-  expect(out).toMatch(/^others follow +[\d.e-]+ +[\d.e-]+$/m);
+  expect(out).toMatch(/^others follow +[\d.e-]+ +[\d.e-]+ +[\d.e-]+$/m);
   expect(out).toMatch(/^net\.0\.weight: \d+ units of [\d,]+ numbers$/m);
   expect(out).toMatch(/^exchange +0\.\d+ +0\.\d+ +[\d.e-]+ +-?[\d.]+/m);
   expect(out).toContain("so none can be significant at 0.05; pool more networks");

@@ -452,7 +452,7 @@ export const COMMANDS: readonly CommandRow[] = [
       ["--mask <file>", "curvature: of this sub-network, as eigenscope masks writes them", text],
       [
         "--criterion <names>",
-        "sub-networks of the table, by commas; curvature is of the first (default magnitude,\n" +
+        "sub-networks of the table, by commas; curvature is of the first (default magnitude, " +
           "movement with --initial, fisher)",
         names,
       ],
