@@ -105,9 +105,11 @@ describe("of data", () => {
     const options = {
       problem: "networks",
       ...{ train, test, repeats: 2, labelNoise: 0.1, epochs: 300, resume: folder },
+      momentum: undefined, // as the command line gives what it was not told
     } as const;
     const first = await doubleDescent({ ...options, sizes: [1, 12] });
     expect([first.evaluated, first.reused]).toEqual([4, 0]);
+    expect(first.settings).toMatchObject({ momentum: 0.9, learningRate: 0.1, batchSize: 12 });
     const second = await doubleDescent({ ...options, sizes: [1, 12, 3] });
     expect([second.evaluated, second.reused]).toEqual([2, 4]);
     expect(second.points.slice(0, 2)).toEqual(first.points);
