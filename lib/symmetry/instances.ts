@@ -8,7 +8,7 @@ import { type ScaledPlace, type Scaling, shifted } from "./scalings";
 import { backward, expand, leaf, type Value } from "./tape";
 import { spreadPattern, type Translation } from "./translations";
 
-/** Entries of a vector over all parameters; the others are 0. */
+/** Entries of a vector over all parameters, which add up where an index repeats; the others are 0. */
 export interface SparseVector {
   readonly indices: Int32Array;
   readonly values: Float64Array;
@@ -107,9 +107,21 @@ function pullBack(
   }
 }
 
-function sparse(vector: Float64Array): SparseVector {
-  const indices = Int32Array.from(Array.from(vector.keys()).filter((i) => vector[i] !== 0));
-  return { indices, values: Float64Array.from(indices, (i) => vector[i]!) };
+/** Entries of the changed tensors that are not zero, after others. */
+function sparseOf(
+  subject: Subject,
+  changes: ReadonlyMap<number, Value>,
+  { indices, values }: { indices: number[]; values: number[] } = { indices: [], values: [] },
+): SparseVector {
+  for (const [index, value] of changes) {
+    const { offset, shape } = subject.parameters[index]!;
+    expand(value, shape).data.forEach((x, i) => {
+      if (x === 0) return;
+      indices.push(offset + i);
+      values.push(x);
+    });
+  }
+  return { indices: Int32Array.from(indices), values: Float64Array.from(values) };
 }
 
 const unitVector = (length: number, at: number) => {
@@ -125,14 +137,6 @@ abstract class Instance {
     readonly subject: Subject,
     readonly family: FamilyName,
   ) {}
-
-  abstract readonly dimension: number;
-  abstract generator(parameters: Float64Array, coefficients: ArrayLike<number>): Float64Array;
-
-  *generators(parameters: Float64Array): Iterable<SparseVector> {
-    for (let i = 0; i < this.dimension; i++)
-      yield sparse(this.generator(parameters, unitVector(this.dimension, i)));
-  }
 
   flipped(parameters: Float64Array, _: (unit: number) => boolean): Float64Array {
     return parameters.slice();
@@ -233,11 +237,11 @@ export class ScalingInstance extends Instance implements SymmetryInstance {
   #defects(
     parameters: Float64Array,
     coefficients: ArrayLike<number>,
+    primals = primalsAt(this.subject, parameters),
   ): { primals: Primals; outcome: Outcome } | undefined {
     const { defects, places } = this.scaling;
     if (defects.length === 0) return undefined;
     const { graph } = this.subject;
-    const primals = primalsAt(this.subject, parameters);
     const seeds = new Map<number, Value>();
     const n = places[0]!.units.length;
     for (const { node, operand, piece, degree } of defects) {
@@ -270,11 +274,8 @@ export class ScalingInstance extends Instance implements SymmetryInstance {
     return out;
   }
 
-  override *generators(parameters: Float64Array): Iterable<SparseVector> {
-    if (this.scaling.defects.length > 0) {
-      yield* super.generators(parameters);
-      return;
-    }
+  *generators(parameters: Float64Array): Iterable<SparseVector> {
+    const primals = primalsAt(this.subject, parameters);
     const { kind, units: n, contexts, places } = this.scaling;
     if (kind === "sign") return;
     for (let copy = 0; copy < contexts; copy++)
@@ -289,7 +290,12 @@ export class ScalingInstance extends Instance implements SymmetryInstance {
               values.push(degree * parameters[begin + units[from]! + r]!);
             }
           }
-          yield { indices: Int32Array.from(indices), values: Float64Array.from(values) };
+          const added = this.#defects(
+            parameters,
+            unitVector(this.dimension, copy * n + i),
+            primals,
+          );
+          yield sparseOf(this.subject, added?.outcome.changes ?? new Map(), { indices, values });
         }
   }
 
@@ -414,9 +420,12 @@ export class TranslationInstance extends Instance implements SymmetryInstance {
     return moves || pattern.reader ? "" : "the sum of what changes";
   }
 
-  #walk(parameters: Float64Array, coefficients: ArrayLike<number>) {
+  #walk(
+    parameters: Float64Array,
+    coefficients: ArrayLike<number>,
+    primals = primalsAt(this.subject, parameters),
+  ) {
     const { parameter, shape, pattern, free, classAxis, absorb, avoid } = this.translation;
-    const primals = primalsAt(this.subject, parameters);
     const values = leaf(free, Float64Array.from(coefficients));
     const seeds = new Map([[parameter, spreadPattern(primals, shape, pattern, values)]]);
     // Without biases that take it up the change is what it began with.
@@ -430,6 +439,14 @@ export class TranslationInstance extends Instance implements SymmetryInstance {
     const out = new Float64Array(this.subject.parameterCount);
     scatter(this.subject, this.#walk(parameters, coefficients).changes, out);
     return out;
+  }
+
+  *generators(parameters: Float64Array): Iterable<SparseVector> {
+    const primals = primalsAt(this.subject, parameters);
+    for (let i = 0; i < this.dimension; i++) {
+      const { changes } = this.#walk(parameters, unitVector(this.dimension, i), primals);
+      yield sparseOf(this.subject, changes);
+    }
   }
 
   response(
