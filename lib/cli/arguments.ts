@@ -86,6 +86,14 @@ const UNITS: Record<string, number> = {
   ti: 2 ** 40,
 };
 
+/** A=B. */
+function tie(value: string): [string, string] {
+  const names = value.split("=");
+  if (names.length !== 2 || names.includes(""))
+    throw new OptionError(`expected two names as in a.weight=b.weight, got "${value}"`);
+  return names as [string, string];
+}
+
 /** A number of bytes: 8GiB, 500MB, 2e9. */
 export function bytes(value: string): number {
   const [, amount, unit] = /^([\d.]+(?:e\d+)?)\s*([kmgt]?i?)b?$/i.exec(value.trim()) ?? [];
@@ -100,6 +108,30 @@ function seed(value: string): bigint {
   if (!/^\d+$/.test(value) || BigInt(value) >= 1n << 64n)
     throw new OptionError(`expected a whole number from 0 to 2^64 - 1, got "${value}"`);
   return BigInt(value);
+}
+
+/** NAME=VALUE, where VALUE is a number, several, true, false or else a file. */
+function binding(value: string): [string, BindValue] {
+  const [, name, given] = /^([^=]+)=(.+)$/s.exec(value) ?? [];
+  if (name === undefined || given === undefined)
+    throw new OptionError(`expected NAME=VALUE, such as mask=1 or state=state.npy, got "${value}"`);
+  if (given === "true" || given === "false") return [name, given === "true"];
+  const parts = given.split(",").map((part) => part.trim());
+  const wholes = parts.every((part) => /^[-+]?\d+$/.test(part));
+  const all = wholes
+    ? parts.map((part) => exact(part))
+    : parts.map((part) => (/^-?inf(inity)?$/i.test(part) ? infinity(part) : Number(part)));
+  if (parts.includes("") || all.some((each) => Number.isNaN(each))) return [name, given];
+  return [name, all.length === 1 ? all[0]! : all];
+}
+
+const infinity = (text: string) =>
+  text.startsWith("-") ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY;
+
+/** Integers beyond 2^53 keep all their digits. */
+function exact(text: string): number | bigint {
+  const value = Number(text);
+  return Number.isSafeInteger(value) ? value : BigInt(text);
 }
 
 export interface Normalization {
@@ -127,7 +159,15 @@ export const OPERATORS = [
 /** An option: its value is read by `parse`, none means that it takes no value. */
 export type OptionRow = readonly [flags: string, text: string, parse?: (text: string) => unknown];
 
-export type OptionGroup = "data" | "loss" | "model" | "operator" | "run" | "out";
+export type OptionGroup = "data" | "loss" | "model" | "operator" | "curvature" | "run" | "out";
+
+function operatorOptions(standard: (typeof OPERATORS)[number]): readonly OptionRow[] {
+  const text = `one of ${OPERATORS.join(", ")} (default ${standard})`;
+  return [
+    ["--operator <name>", text, oneOf(...OPERATORS)],
+    ["--draws <n>", "fisher-mc: targets drawn a sample (default 1)", whole(1)],
+  ];
+}
 
 /** Groups of options; the flags say how a value is named: `...` may be given several times. */
 export const shared: Record<OptionGroup, readonly OptionRow[]> = {
@@ -167,12 +207,28 @@ export const shared: Record<OptionGroup, readonly OptionRow[]> = {
     ["--model-output <name>", "the output that counts, where there are several", text],
     ["--params <glob...>", "only these tensors, by patterns of their names", text],
     ["--exclude <glob...>", "not these", text],
+    ["--ties <a=b...>", "tensors that the network shares and the file stores apart", tie],
+    [
+      "--state-dict <file>",
+      "PyTorch's state_dict (.safetensors): its names, and what the export changed",
+      text,
+    ],
+    [
+      "--batch-norm <mode>",
+      "running: stored statistics; batch: those of each batch of --batch samples",
+      oneOf("running", "batch"),
+    ],
+    ["--dropout-seed <n>", "Dropout acts, with a fixed mask a sample (default: it is off)", seed],
+    [
+      "--bind <name=value...>",
+      "a constant for an input that is no data: a number, numbers by commas, a .npy file",
+      binding,
+    ],
     ["--json", "one JSON document on standard output, and nothing else"],
   ],
-  operator: [
-    ["--operator <name>", `one of ${OPERATORS.join(", ")} (default hessian)`, oneOf(...OPERATORS)],
-    ["--draws <n>", "fisher-mc: targets drawn a sample (default 1)", whole(1)],
-  ],
+  operator: operatorOptions("hessian"),
+  // Of commands that want a semi-definite matrix unless told otherwise.
+  curvature: operatorOptions("ggn"),
   run: [
     ["--precision <p>", "float32 (default) or float64", oneOf("float32", "float64")],
     ["--seed <n>", "of everything random (default 0)", seed],
@@ -210,6 +266,11 @@ export interface ModelArguments {
   modelOutput?: string;
   params?: string[];
   exclude?: string[];
+  ties?: [string, string][];
+  stateDict?: string;
+  batchNorm?: "running" | "batch";
+  dropoutSeed?: bigint;
+  bind?: [string, BindValue][];
   json?: boolean;
 }
 

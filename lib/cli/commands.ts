@@ -310,7 +310,7 @@ export const COMMANDS: readonly CommandRow[] = [
       "eigenscope symmetry model.onnx --data val.npz --verify",
       "eigenscope symmetry model.onnx --checkpoints checkpoints --out charges",
     ],
-    groups: ["data", "loss", "model", "operator", "run", "out"],
+    groups: ["data", "loss", "model", "curvature", "run", "out"],
     options: [
       ["--verify", "the identities of every symmetry on the data; exit code 1 when one fails"],
       ["--combinations <n>", "--verify: of the generators of each (default 3)", whole(1)],
@@ -370,7 +370,7 @@ export const COMMANDS: readonly CommandRow[] = [
       "eigenscope masks model.onnx --criterion magnitude,obd --data val.npz --scope global \\\n" +
         "    --curve 0.5,0.2,0.1,0.05",
     ],
-    groups: ["data", "loss", "model", "operator", "run", "out"],
+    groups: ["data", "loss", "model", "curvature", "run", "out"],
     options: [
       ["--criterion <names>", "by commas (default magnitude); all of them below", names],
       [
@@ -411,7 +411,7 @@ export const COMMANDS: readonly CommandRow[] = [
       "relative_change (of weights, many with _same_sign or _diff_sign), snip, grad, taylor,\n" +
       "taylor_abs (of gradients), obd, obs, fisher, eigenvectors, weighted_eigenvectors (of\n" +
       "curvature), random.\n" +
-      "Curvature is that of --operator, here ggn by default. --out gets a file a mask with an array\n" +
+      "Curvature is that of --operator. --out gets a file a mask with an array\n" +
       "of booleans a tensor, layers.csv, overlaps.csv and curve.csv.",
     load: () => require("./masks") as typeof import("./masks"),
   },
@@ -446,7 +446,7 @@ export const COMMANDS: readonly CommandRow[] = [
         "    --parts link",
       "eigenscope subnetworks model.onnx --data val.npz --parts course --checkpoints run",
     ],
-    groups: ["operator", "data", "loss", "model", "run", "out"],
+    groups: ["curvature", "data", "loss", "model", "run", "out"],
     options: [
       ["--parts <names>", "by commas: curvature, breaking, course, link (default: all)", names],
       ["--mask <file>", "curvature: of this sub-network, as eigenscope masks writes them", text],
@@ -497,7 +497,7 @@ export const COMMANDS: readonly CommandRow[] = [
       ["--permutations <n>", "link: random ones where not all are tried (default 9999)", whole(1)],
     ],
     notes:
-      "The operator is ggn by default. --out gets spectra, tensors, vectors, breaking, course, layers\n" +
+      "--out gets spectra, tensors, vectors, breaking, course, layers\n" +
       "and correlations as .csv, and figures of spectra, course, layers and correlations.",
     load: () => require("./subnetworks") as typeof import("./subnetworks"),
   },
@@ -760,7 +760,7 @@ export const COMMANDS: readonly CommandRow[] = [
       "eigenscope generalization model.onnx --data few.npz --parts leave-one-out --damping 1e-3",
       "eigenscope generalization model.onnx --data train.npz --parts pac-bayes --initial init.onnx",
     ],
-    groups: ["operator", "data", "loss", "model", "run", "out"],
+    groups: ["curvature", "data", "loss", "model", "run", "out"],
     options: [
       [
         "--parts <names>",
@@ -796,7 +796,7 @@ export const COMMANDS: readonly CommandRow[] = [
       ["--networks <n>", "pac-bayes: networks drawn (default 3000)", whole(1)],
     ],
     notes:
-      "--operator (here ggn by default) is the matrix A of inverses and sharpness. --data has to be\n" +
+      "--operator is the matrix A of inverses and sharpness. --data has to be\n" +
       "all data that the network was trained on for pac-bayes, and --initial must not depend on it.\n" +
       "--out gets tables (.csv), leverages and losses (.npy) and figures.",
     load: () => require("./generalization") as typeof import("./generalization"),
