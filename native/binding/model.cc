@@ -178,7 +178,11 @@ std::shared_ptr<const LoadedModel> load(Napi::Value value, Napi::Value optionsVa
   loaded->parameters = onnx::findParameters(roles);
   loaded->tensors = std::move(roles.tensors);
   loaded->warnings = std::move(roles.warnings);
-  onnx::hoist(*model, loaded->parameters);
+  // All that is stored: a merged statistic, too, is no alias of the parameter that it equals.
+  std::vector<onnx::Parameter> stored;
+  for (const onnx::StoredTensor& tensor : loaded->tensors)
+    stored.push_back({tensor.name, tensor.value, 0, tensor.value.size()});
+  onnx::hoist(*model, stored);
   loaded->unsupported = onnx::findUnsupported(*model);
   loaded->model = std::move(model);
   loaded->heldBytes = reader.copied();

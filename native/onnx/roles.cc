@@ -100,14 +100,24 @@ const std::map<std::string, Slots>& stateSlots() {
   return table;
 }
 
-// Inputs that hold the scale and shift of a normalisation. New models have ones and zeros there,
-// which exporters merge.
+// Inputs that hold the scale and shift of a normalisation.
 const std::map<std::string, Slots>& affineSlots() {
   static const std::map<std::string, Slots> table{
       {"BatchNormalization", {1, 2}},    {"GroupNormalization", {1, 2}},
       {"InstanceNormalization", {1, 2}}, {"LayerNormalization", {1, 2}},
       {"RMSNormalization", {1}},
   };
+  return table;
+}
+
+// Inputs that hold what new models have the same ones or zeros in, which exporters merge: scales,
+// shifts, and biases into which normalisations were fused.
+const std::map<std::string, Slots>& mergedSlots() {
+  static const std::map<std::string, Slots> table = [] {
+    std::map<std::string, Slots> slots = affineSlots();
+    slots.insert({{"Conv", {2}}, {"ConvTranspose", {2}}, {"Gemm", {2}}});
+    return slots;
+  }();
   return table;
 }
 
@@ -263,6 +273,20 @@ bool isAdditiveMask(const Array& array) {
   return masked;
 }
 
+// All 1 or all 0: a scale or shift that changes nothing.
+bool isNeutral(const Array& array) {
+  array.check();
+  std::vector<double> row(static_cast<std::size_t>(array.rowSize()));
+  double first = 0;
+  for (int64_t r = 0; r < array.rows(); ++r) {
+    convertRows(array, r, r + 1, row.data());
+    if (r == 0) first = row[0];
+    for (double value : row)
+      if (value != first || (value != 0 && value != 1)) return false;
+  }
+  return true;
+}
+
 struct Use {
   const NodeDef* node;
   std::size_t slot;
@@ -297,7 +321,10 @@ class RoleFinder {
   // stored. As an alias it would add up the gradients of two parameters.
   const Array* mergedSource(const NodeDef& node) const {
     if (node.op != "Identity" || !node.domain.empty() || node.in.size() != 1 ||
-        node.out.size() != 1 || !isStateDictName(model_, node.out[0]))
+        node.out.size() != 1)
+      return nullptr;
+    // "onnx::Conv_196" is what the exporter calls a weight that it has computed.
+    if (!isStateDictName(model_, node.out[0]) && node.out[0].rfind("onnx::", 0) != 0)
       return nullptr;
     for (const ValueInfo& output : model_.outputs)
       if (output.name == node.out[0]) return nullptr;
@@ -373,6 +400,8 @@ class RoleFinder {
     if (value.size() == 0) return because(Role::Constant, "it is empty");
     if (promote_.count(name) > 0) return Role::Parameter;
     auto kind = model_.kinds.find(name);
+    if (kind != model_.kinds.end() && kind->second == "BOUND")
+      return because(Role::Constant, "it is an input with a bound value");
     if (kind != model_.kinds.end() && kind->second == "BUFFER")
       return because(Role::Buffer, "the exporter marked it as a buffer");
     if (kind != model_.kinds.end() && kind->second == "CONSTANT_TENSOR")
@@ -394,6 +423,12 @@ class RoleFinder {
     auto isWeight = [](const NodeDef& node, std::size_t slot) {
       return listed(weightSlots(), node, slot);
     };
+    // GroupNorm is written as InstanceNormalization without scale and shift, and its own after it.
+    auto isAffineOfInstances = [](const NodeDef& node, std::size_t slot) {
+      return node.op == "InstanceNormalization" && listed(affineSlots(), node, slot);
+    };
+    if (!isStateDictName(model_, name) && any(uses, isAffineOfInstances) && isNeutral(value))
+      return because(Role::Constant, "ones or zeros that an exporter wrote for a normalisation");
     // A state of zeros that is spread over the batch, not a weight.
     const bool spreadNumber = value.rank() == 0 && !isStateDictName(model_, name);
     if (any(uses, isWeight) && !spreadNumber) {
@@ -463,10 +498,11 @@ class RoleFinder {
           "separate ones: " +
           few(merged) + "; name those that the trained model shares in `ties`");
     for (const StoredTensor* tensor : parameters)
-      if (const std::size_t layers = normalisations(tensor->name); layers > 1)
+      if (const std::size_t layers = layersOf(tensor->name); layers > 1)
         roles_.warnings.push_back(
-            "parameter " + tensor->name + " is the scale or shift of " + std::to_string(layers) +
-            " normalisation layers: exporters merge tensors of equal values, as new models have "
+            "parameter " + tensor->name + " is the scale, shift or bias of " +
+            std::to_string(layers) +
+            " layers: exporters merge tensors of equal values, as new models have "
             "them, and then the spectrum counts one tensor where the model has several; export "
             "after training, or with dynamo=True and optimize=False");
     if (!renamed.empty())
@@ -485,12 +521,19 @@ class RoleFinder {
           "; if the trained model shares them, export it without constant folding");
   }
 
-  // How many normalisation layers take a tensor as it is stored.
-  std::size_t normalisations(const std::string& name) const {
+  // How many layers take a tensor as it is stored for their scale, shift or bias. A layer that runs
+  // several times shares its weight as well.
+  std::size_t layersOf(const std::string& name) const {
     std::set<const NodeDef*> layers;
+    std::set<std::string> weights;
     if (auto found = uses_.find(name); found != uses_.end())
-      for (const Use& use : found->second)
-        if (listed(affineSlots(), *use.node, use.slot)) layers.insert(use.node);
+      for (const Use& use : found->second) {
+        if (listed(affineSlots(), *use.node, use.slot))
+          layers.insert(use.node);
+        else if (listed(mergedSlots(), *use.node, use.slot) &&
+                 weights.insert(use.node->in[1]).second)
+          layers.insert(use.node);
+      }
     return layers.size();
   }
 
