@@ -7,6 +7,7 @@ import { type StoredArray, withArrays } from "./data/read-arrays";
 import { DataMismatchError, OptionError } from "./errors";
 import { type Checkpoint, parametersOf } from "./landscape/directions";
 import { loadModel, Model } from "./model/model";
+import { fromStateDict } from "./model/state-dict";
 import { writeModel } from "./model/write";
 import { type Check, check, checkOptions, describe } from "./options";
 
@@ -88,7 +89,8 @@ export async function saveCheckpoint(
  *
  * @param source a file: .onnx, .safetensors or .npz by the names and shapes of the model's tensors
  * (an .onnx file without these names by the order of its tensors), .npy with all parameters in
- * their order; or a checkpoint at hand. Arrays that are no parameters of the model are left aside,
+ * their order; or a checkpoint at hand. Where the model was loaded with the option `stateDict`, the
+ * names may be those of that state_dict, with tensors in its shapes. Arrays that are no parameters of the model are left aside,
  * so a PyTorch state_dict may hold buffers as well; buffers stay as the model's file has them.
  * @returns all parameters in the model's order
  * @throws DataMismatchError for a file that cannot be read, or without all tensors in their shapes;
@@ -136,6 +138,16 @@ async function byName(
   arrays: readonly StoredArray[],
 ): Promise<Float64Array> {
   const found = new Map(arrays.map((array) => [array.name, array]));
+  const renamed = model.stateDict && !model.parameters.every(({ name }) => found.has(name));
+  if (renamed) {
+    const tensors: Record<string, Float64Array> = {};
+    const needed = new Set(model.parameters.flatMap(({ stateDict }) => stateDict?.names ?? []));
+    for (const name of needed) {
+      const array = found.get(name);
+      if (array) tensors[name] = await array.values();
+    }
+    return fromStateDict(model, tensors);
+  }
   const missing = model.parameters.filter(({ name }) => !found.has(name));
   if (missing.length > 0)
     throw new DataMismatchError(

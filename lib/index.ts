@@ -268,6 +268,7 @@ export {
   type Spread,
   sparsityCurves,
 } from "./masks/worth";
+export type { BindValue, BoundInput, NestedNumbers } from "./model/bind";
 export { type ActivationName, type MlpOptions, mlp } from "./model/build";
 export type { Globs } from "./model/glob";
 export type { Loss, LossName } from "./model/loss";
@@ -279,6 +280,13 @@ export {
   type Parameter,
   type StoredTensor,
 } from "./model/model";
+export type { ModelModes, ModeOptions } from "./model/modes";
+export {
+  fromStateDict,
+  type StateDictMatch,
+  type StateDictReport,
+  type StateDictRule,
+} from "./model/state-dict";
 export type { ShapedTensor } from "./model/units";
 export { type WriteModelOptions, writeModel } from "./model/write";
 export type { Dtype, ElementType, Vectors } from "./native";

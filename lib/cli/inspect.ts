@@ -3,6 +3,8 @@
 import { OptionError } from "../errors";
 import type { OperatorReport } from "../linear-operator";
 import type { Model } from "../model/model";
+import { describeModes } from "../model/modes";
+import type { StateDictMatch } from "../model/state-dict";
 import type { Globals, SubjectArguments } from "./arguments";
 import { count, print, printJson, size, table, warn } from "./output";
 import { hasData, makeOperator, openData, openModel } from "./subject";
@@ -16,21 +18,21 @@ export async function run(
     throw new OptionError("--plan: expected data as well (--data or --inputs and --targets)");
   using model = await openModel(file, args);
   const document: Record<string, unknown> = {
-    parameters: model.parameters.map(({ name, shape, offset, size }) => ({
-      name,
-      shape,
-      offset,
-      size,
+    parameters: model.parameters.map(({ name, shape, offset, size, stateDict }) => ({
+      ...{ name, shape, offset, size },
+      ...(model.stateDict && { stateDict }),
     })),
     parameterCount: model.parameterCount,
     inputs: model.inputs,
     outputs: model.outputs,
+    modes: model.modes,
     opset: model.opset,
     operators: model.operators,
     unsupported: model.unsupported,
     output: model.output,
     producer: model.producer,
     tensors: model.tensors.filter(({ role }) => role !== "parameter"),
+    ...(model.stateDict && { stateDict: model.stateDict }),
     warnings: [...model.warnings],
   };
   let plan: string | undefined;
@@ -50,6 +52,15 @@ function shapeText(shape: readonly (number | string)[] | null): string {
   return shape ? `(${shape.join(", ")})` : "(any rank)";
 }
 
+/** What a tensor is in the state_dict. */
+function origin(match: StateDictMatch | undefined): string {
+  if (!match) return "";
+  const { rule, names, note } = match;
+  const first = names.slice(0, 4).join(rule === "ambiguous" ? " or " : " + ");
+  const text = names.length > 4 ? `${first}, ...` : first;
+  return note === "" ? text : rule === "rows" ? `${note} ${text}` : `${text} (${note})`;
+}
+
 function printHuman(
   file: string,
   model: Model,
@@ -67,14 +78,17 @@ function printHuman(
           (what === "output" && values.length > 1 && name === model.output ? ", used" : ""),
       );
 
+  for (const line of describeModes(model.modes, model.operators)) print(line);
+
   print(`\n${count(model.parameterCount)} parameters`);
-  const rows = model.parameters.map(({ name, shape, offset, size }) => [
-    name,
-    shapeText(shape),
-    offset,
-    size,
+  const named = model.stateDict !== undefined;
+  const rows = model.parameters.map(({ name, shape, offset, size, stateDict }) => [
+    ...[name, shapeText(shape), offset, size],
+    ...(named ? [stateDict?.rule ?? "", origin(stateDict)] : []),
   ]);
-  for (const line of table(["name", "shape", "offset", "size"], rows)) print(line);
+  const headings = ["name", "shape", "offset", "size"];
+  for (const line of table([...headings, ...(named ? ["rule", "state_dict"] : [])], rows))
+    print(line);
 
   const others = model.tensors.filter(({ role }) => role !== "parameter");
   if (others.length > 0) {

@@ -28,10 +28,18 @@ import type {
 } from "./arguments";
 
 export function openModel(file: string, args: ModelArguments & LossArguments): Promise<Model> {
-  const { modelOutput, params, exclude } = args;
+  const { modelOutput, params, exclude, ties, stateDict, batchNorm, dropoutSeed, bind } = args;
+  const { batch } = args as RunArguments;
   return loadModel(file, {
     loss: lossOf(args),
     ...(modelOutput !== undefined && { output: modelOutput }),
+    ...(ties && { ties }),
+    ...(stateDict !== undefined && { stateDict }),
+    ...(batchNorm !== undefined && {
+      batchNorm: batchNorm === "batch" && batch !== undefined ? { batch } : batchNorm,
+    }),
+    ...(dropoutSeed !== undefined && { dropout: { seed: dropoutSeed } }),
+    ...(bind && { bind: Object.fromEntries(bind) }),
     ...((params || exclude) && {
       params: { ...(params && { include: params }), ...(exclude && { exclude }) },
     }),

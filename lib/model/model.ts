@@ -10,14 +10,25 @@ import {
   type ValueDescription,
 } from "../native";
 import { describe, typeName } from "../options";
+import { readBind } from "./bind";
 import { type DecodedModel, decodeModel } from "./decode";
 import { type Globs, isPlainName, matchGlobs } from "./glob";
 import { checkLoss, type Loss, type LossName } from "./loss";
+import { checkModes, type ModelModes, type ModeOptions } from "./modes";
 import { readFileBytes } from "./read";
+import {
+  certainName,
+  type FileTensor,
+  mapStateDict,
+  readStateDict,
+  type StateDictMatch,
+  type StateDictReport,
+  stateDictWarnings,
+} from "./state-dict";
 import { outputAxes } from "./units";
 
 /** What `loadModel` may be told about the model. */
-export interface LoadModelOptions {
+export interface LoadModelOptions extends ModeOptions {
   /** The loss on the output, for operators that are given none. */
   loss?: LossName | Loss;
   /** The output that the loss is on. Default: the first that holds floating-point numbers. */
@@ -39,6 +50,11 @@ export interface LoadModelOptions {
   ties?: readonly (readonly [string, string])[];
   /** Where external data lies. Default: the folder of the file. */
   folder?: string;
+  /**
+   * A file with PyTorch's state_dict, .safetensors or .npz, of the moment of the export. Tensors of
+   * the model are mapped to its names by their numbers: see `Model.stateDict`.
+   */
+  stateDict?: string;
 }
 
 /** A differentiated tensor. All of them, row-major and in order, make up the parameter vector. */
@@ -51,6 +67,10 @@ export interface Parameter {
   readonly size: number;
   /** Of a weight: the axis that runs over the outputs of its layer. */
   readonly outputAxis: number;
+  /** Its name in PyTorch's state_dict, where the option `stateDict` made that certain. */
+  readonly stateDictName: string | undefined;
+  /** What the option `stateDict` found out about it. */
+  readonly stateDict: StateDictMatch | undefined;
   /** Its numbers, row-major, converted to float64. A new array each time. */
   values(): Float64Array;
 }
@@ -94,7 +114,9 @@ interface ModelDetails
     | "operators"
     | "loss"
     | "ties"
+    | "modes"
     | "nodes"
+    | "stateDict"
   > {
   /** By position of the parameter. */
   readonly axes: readonly number[];
@@ -135,6 +157,10 @@ export class Model {
   readonly loss: Loss | undefined;
   /** The option of `loadModel`: pairs of which the second stands for the first. */
   readonly ties: readonly (readonly [string, string])[];
+  /** What function the file stands for: the options batchNorm, dropout and bind of `loadModel`. */
+  readonly modes: ModelModes;
+  /** What the option `stateDict` of `loadModel` found: where each tensor comes from. */
+  readonly stateDict: StateDictReport | undefined;
   /** @internal The graph as the file has it, functions written out, in topological order. */
   readonly nodes: readonly ModelNode[];
   /** @internal */
@@ -146,10 +172,14 @@ export class Model {
     this.#details = details;
     this.source = details.source;
     this.native = core;
+    this.stateDict = details.stateDict;
+    const matches = new Map(details.stateDict?.matches.map((match) => [match.tensor, match]));
     this.parameters = core.parameters.map((parameter, index) =>
       Object.freeze({
         ...parameter,
         outputAxis: details.axes[index]!,
+        stateDictName: nameIn(matches.get(parameter.name)),
+        stateDict: matches.get(parameter.name),
         values: () => core.values(index),
       }),
     );
@@ -171,6 +201,7 @@ export class Model {
     this.warnings = [...core.warnings, ...details.warnings];
     this.loss = details.loss;
     this.ties = details.ties;
+    this.modes = details.modes;
     this.nodes = details.nodes;
   }
 
@@ -257,6 +288,28 @@ export class Model {
   }
 }
 
+const nameIn = (match: StateDictMatch | undefined) => match && certainName(match);
+
+/** Every stored tensor that may be one of a state_dict, with its numbers. */
+function fileTensors(core: NativeModel): FileTensor[] {
+  const read = (from: NativeModel, parameter: boolean) =>
+    from.parameters.map(({ name, shape }, i) => ({
+      ...{ name, shape, parameter },
+      values: from.values(i),
+    }));
+  const kept = new Set(core.parameters.map(({ name }) => name));
+  const others = core.tensors
+    .filter(({ name, role }) => !kept.has(name) && (role === "buffer" || role === "parameter"))
+    .map(({ name }) => name);
+  if (others.length === 0) return read(core, true);
+  const rest = native().chooseTensors(core, others);
+  try {
+    return [...read(core, true), ...read(rest, false)];
+  } finally {
+    rest.dispose();
+  }
+}
+
 function modelValue({ name, type, dims, dimNames }: ValueDescription): ModelValue {
   const shape = dims?.map((length, axis) => (length >= 0 ? length : dimNames[axis] || "?"));
   return { name, type, shape: shape ?? null };
@@ -269,6 +322,10 @@ const OPTIONS: Record<keyof LoadModelOptions, true> = {
   params: true,
   ties: true,
   folder: true,
+  stateDict: true,
+  batchNorm: true,
+  dropout: true,
+  bind: true,
 };
 
 function checkKeys(options: object, known: readonly string[], what: string): void {
@@ -308,7 +365,8 @@ export async function loadModel(
   const source = fromPath ? file : "model";
   const bytes = fromPath ? await readFileBytes(file) : file;
   const folder = options.folder ?? (fromPath ? dirname(file) : undefined);
-  const decoded = decodeModel(bytes, source, folder);
+  const modes = checkModes(options);
+  const decoded = decodeModel(bytes, source, folder, await readBind(options.bind));
 
   const warnings = [...decoded.warnings];
   const output = chooseOutput(decoded, options.output, warnings);
@@ -319,15 +377,28 @@ export async function loadModel(
     output,
     promote: (included ?? []).filter((name) => typeof name === "string" && isPlainName(name)),
     ties: ties.map(([first, second]) => [first, second]),
+    ...modes,
   });
   let core = all;
   try {
     const names = all.parameters.map(({ name }) => name);
+    let stateDict: StateDictReport | undefined;
+    if (options.stateDict !== undefined) {
+      const state = await readStateDict(options.stateDict);
+      const { nodes } = decoded.description;
+      stateDict = mapStateDict(options.stateDict, state, fileTensors(all), nodes);
+      warnings.push(...stateDictWarnings(stateDict));
+    }
     if (included || exclude) {
-      const wanted = included
-        ? matchGlobs(names, included, "params.include")
-        : names.map(() => true);
-      const unwanted = exclude ? matchGlobs(names, exclude, "params.exclude") : [];
+      const byFile = new Map(stateDict?.matches.map((match) => [match.tensor, nameIn(match)]));
+      // A tensor goes by its name in the file and by that in the state_dict.
+      const both = [...names, ...names.map((name) => byFile.get(name) ?? name)];
+      const matching = (globs: Globs, what: string) => {
+        const matched = matchGlobs(both, globs, what);
+        return names.map((_, i) => matched[i] || matched[i + names.length]);
+      };
+      const wanted = included ? matching(included, "params.include") : names.map(() => true);
+      const unwanted = exclude ? matching(exclude, "params.exclude") : [];
       const positions = [...names.keys()].filter((i) => wanted[i] && !unwanted[i]);
       if (positions.length === 0)
         throw new OptionError("params: expected at least one parameter, and none is left");
@@ -343,7 +414,8 @@ export async function loadModel(
     const axisOf = outputAxes(description);
     return new Model(core, {
       ...{ source, output, opset: description.opset, irVersion, producer, operators },
-      ...{ loss, ties, warnings, moved: [] },
+      ...{ loss, ties, warnings, stateDict, moved: [] },
+      modes: { ...modes, bound: decoded.bound },
       inputs: description.inputs.map(modelValue),
       outputs: description.outputs.map(modelValue),
       nodes: description.nodes.map(({ op, name, inputs, outputs }) => ({
