@@ -94,7 +94,7 @@ const GRAPHS: Record<string, string[]> = {
   gru_bidirectional: ["duplicated-bias 16"],
   lstm_stacked: ["sign-flip 8 flips", "duplicated-bias 64"],
   rnn: ["sign-flip 4 flips", "duplicated-bias 4"],
-  rotary: ["linear-gauge 64", "sign-flip 8 flips", "rescaling 4"],
+  rotary: ["linear-gauge 80", "sign-flip 8 flips", "rescaling 4"],
   squeeze_excite: ["rescaling 9"],
 };
 

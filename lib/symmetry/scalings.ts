@@ -272,13 +272,11 @@ class System {
         mapped.add(x).add(y);
       }
     }
-    // What a slice leaves out may scale, if the rest is accounted for.
-    const sliced = new Set(
-      node.op === "Slice" ? links.flatMap(({ pairs }) => pairs.map(({ x }) => x.axis)) : [],
-    );
     for (const value of new Set([...node.in, ...links.map(operandOf)]))
+      // What a slice leaves out may scale.
       for (const piece of held(value))
-        if (!mapped.has(piece) && !sliced.has(piece.axis)) this.demands.add(this.forms.get(piece));
+        if (!mapped.has(piece) && !(node.op === "Slice" && leavesOut(node, piece)))
+          this.demands.add(this.forms.get(piece));
   }
 
   /** Degrees of a result, of the primitive or in between. */
@@ -344,6 +342,18 @@ class System {
       }
     return { form, reaches };
   }
+}
+
+/** Whether a slice takes no position of a piece. */
+function leavesOut({ ints, shape }: PrimitiveNode, { axis, start, factors }: AtomPiece): boolean {
+  const [first, step] = [ints[axis]!, ints[shape.length + axis]!];
+  let positions = [start];
+  for (const { size, stride } of factors)
+    positions = positions.flatMap((at) => Array.from({ length: size }, (_, i) => at + i * stride));
+  return positions.every((at) => {
+    const index = (at - first) / step;
+    return !Number.isInteger(index) || index < 0 || index >= shape[axis]!;
+  });
 }
 
 const has = (piece: AtomPiece, atom: number) => piece.factors.some((each) => each.atom === atom);
