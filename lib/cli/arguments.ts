@@ -94,14 +94,6 @@ function tie(value: string): [string, string] {
   return names as [string, string];
 }
 
-/** A=B. */
-function tie(value: string): [string, string] {
-  const names = value.split("=");
-  if (names.length !== 2 || names.includes(""))
-    throw new OptionError(`expected two names as in a.weight=b.weight, got "${value}"`);
-  return names as [string, string];
-}
-
 /** A number of bytes: 8GiB, 500MB, 2e9. */
 export function bytes(value: string): number {
   const [, amount, unit] = /^([\d.]+(?:e\d+)?)\s*([kmgt]?i?)b?$/i.exec(value.trim()) ?? [];
@@ -215,12 +207,6 @@ export const shared: Record<OptionGroup, readonly OptionRow[]> = {
     ["--model-output <name>", "the output that counts, where there are several", text],
     ["--params <glob...>", "only these tensors, by patterns of their names", text],
     ["--exclude <glob...>", "not these", text],
-    ["--ties <a=b...>", "tensors that the network shares and the file stores apart", tie],
-    [
-      "--state-dict <file>",
-      "PyTorch's state_dict (.safetensors): its names, and what the export changed",
-      text,
-    ],
     ["--ties <a=b...>", "tensors that the network shares and the file stores apart", tie],
     [
       "--state-dict <file>",

@@ -59,7 +59,7 @@ export interface StateDictMatch {
 export interface StateDictReport {
   readonly source: string;
   /** What the state_dict holds, counters of batches left out. */
-  readonly tensors: readonly { readonly name: string; readonly shape: readonly number[] }[];
+  readonly tensors: readonly Pick<StateTensor, "name" | "shape" | "tiedTo">[];
   /** Parameters in the model's order, then other stored tensors that the state_dict has. */
   readonly matches: readonly StateDictMatch[];
   /** Tensors of the state_dict without one in the file, whose numbers another's has. */
@@ -181,7 +181,9 @@ class Mapper {
     const matches = [...this.#matches.values()].sort(
       (a, b) => order.get(a.tensor)! - order.get(b.tensor)!,
     );
-    const tensors = [...this.#state.values()].map(({ name, shape }) => ({ name, shape }));
+    const tensors = [...this.#state.values()].map(({ name, shape, tiedTo }) =>
+      tiedTo === undefined ? { name, shape } : { name, shape, tiedTo },
+    );
     return { source, tensors, matches, untied: this.#untied(), ...this.#withoutTensor() };
   }
 
@@ -434,6 +436,16 @@ function few(names: readonly string[], most = 5): string {
   return names.slice(0, most).join(", ") + (more > 0 ? ` and ${more} more` : "");
 }
 
+/** What the core warns of without a state_dict; with one it is known tensor by tensor. */
+const SUPERSEDED = [
+  "the exporter folded or fused weights into",
+  "parameters are transposes of each other",
+];
+
+/** @internal */
+export const isSuperseded = (warning: string) =>
+  SUPERSEDED.some((start) => warning.startsWith(start));
+
 /** What spectra of the file's parameters and of the PyTorch model differ in. */
 export function stateDictWarnings(report: StateDictReport): string[] {
   const of = (rule: StateDictRule) => report.matches.filter((match) => match.rule === rule);
@@ -543,8 +555,11 @@ export function fromStateDict(
         "without one",
     );
   const sizes = new Map(report.tensors.map(({ name, shape }) => [name, sizeOf(shape)]));
+  const roots = new Map(report.tensors.map(({ name, tiedTo }) => [name, tiedTo ?? name]));
   const read = (name: string): Float64Array => {
-    const numbers = Object.hasOwn(tensors, name) ? tensors[name] : undefined;
+    // Of shared tensors one name is enough.
+    const names = [name, ...[...roots.keys()].filter((n) => roots.get(n) === roots.get(name))];
+    const numbers = tensors[names.find((each) => Object.hasOwn(tensors, each)) ?? ""];
     if (numbers?.length !== sizes.get(name))
       throw new OptionError(
         `fromStateDict: ${name}: expected its ${sizes.get(name)} numbers, got ` +
