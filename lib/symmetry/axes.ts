@@ -73,6 +73,9 @@ export function numbersAt(
   return numbers.join();
 }
 
+/** Of one value. */
+const MOST_CELLS = 1 << 16;
+
 /** Axes that are permuted alike. */
 interface AxisClass {
   tree: AxisTree;
@@ -104,6 +107,24 @@ export class Axes {
     this.#unite();
     this.#start(graph);
     this.#settle();
+    while (this.#coarsen()) this.#settle();
+  }
+
+  /** Gives up the finest axis of a value that is cut into too many cells. */
+  #coarsen(): boolean {
+    this.#pieces.clear();
+    let changed = false;
+    this.relations.shapes.forEach((shape, value) => {
+      const counts = shape.map((_, axis) => this.pieces(value, axis).length);
+      if (counts.reduce((a, b) => a * b, 1) <= MOST_CELLS) return;
+      const free = counts.map((count, axis) => (this.why(value, axis) === undefined ? count : 0));
+      const most = Math.max(...free);
+      if (most <= 1) return;
+      this.#fix(value, free.indexOf(most), "it is cut into too many pieces");
+      changed = true;
+    });
+    if (changed) this.#pieces.clear();
+    return changed;
   }
 
   /** Axes are named by one number. */
