@@ -19,6 +19,7 @@ import { readFileBytes } from "./read";
 import {
   certainName,
   type FileTensor,
+  isSuperseded,
   mapStateDict,
   readStateDict,
   type StateDictMatch,
@@ -198,7 +199,10 @@ export class Model {
         ? { ...tensor, role: "excluded", reason: "left out by the option params" }
         : tensor,
     );
-    this.warnings = [...core.warnings, ...details.warnings];
+    this.warnings = [
+      ...core.warnings.filter((text) => !(details.stateDict && isSuperseded(text))),
+      ...details.warnings,
+    ];
     this.loss = details.loss;
     this.ties = details.ties;
     this.modes = details.modes;
