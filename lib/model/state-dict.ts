@@ -518,15 +518,14 @@ function assembleTensor(
   { tensors }: StateDictReport,
   shape: readonly number[],
   read: (name: string) => Float64Array,
-): Float64Array | undefined {
-  if (!WHOLE.includes(match.rule)) return undefined;
+): Float64Array {
   if (match.rule !== "packed" && match.rule !== "transposed") return read(match.names[0]!);
   const values = new Float64Array(0);
   const shapes = new Map(tensors.map((tensor) => [tensor.name, { ...tensor, values }]));
   const form = formsBySize(shapes)
-    .get(sizeOf(shape))
-    ?.find(({ rule, names }) => rule === match.rule && names.join() === match.names.join());
-  return form?.assemble(match.names.map(read));
+    .get(sizeOf(shape))!
+    .find(({ rule, names }) => rule === match.rule && names.join() === match.names.join());
+  return form!.assemble(match.names.map(read));
 }
 
 /**
@@ -567,17 +566,16 @@ export function fromStateDict(
       );
     return Float64Array.from(numbers!);
   };
-  const vector = new Float64Array(model.parameterCount);
-  const unclear: string[] = [];
-  for (const { name, shape, offset, stateDict } of model.parameters) {
-    const numbers = stateDict && assembleTensor(stateDict, report, shape, read);
-    if (numbers) vector.set(numbers, offset);
-    else unclear.push(`${name} (${stateDict?.rule ?? "unknown"})`);
-  }
+  const unclear = model.parameters.filter(
+    ({ stateDict }) => !stateDict || !WHOLE.includes(stateDict.rule),
+  );
   if (unclear.length > 0)
     throw new OptionError(
       `fromStateDict: expected parameters that are tensors of ${report.source}, got ` +
-        few(unclear),
+        few(unclear.map(({ name, stateDict }) => `${name} (${stateDict?.rule ?? "unknown"})`)),
     );
+  const vector = new Float64Array(model.parameterCount);
+  for (const { shape, offset, stateDict } of model.parameters)
+    vector.set(assembleTensor(stateDict!, report, shape, read), offset);
   return vector;
 }
