@@ -1,4 +1,5 @@
-// npm test: builds what is out of date, then lint, format, types, C++ tests, TypeScript tests.
+// npm test: builds what is out of date, then lint, format, types, C++ tests, TypeScript tests, and
+// networks exported by PyTorch where there is one.
 // Every step runs even when one before it failed. `npm test -- cpp ts` runs only those named.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
@@ -57,6 +58,13 @@ function ts() {
   return status === 0;
 }
 
+// Networks that PyTorch exports, where there is a PyTorch: it is never installed from here.
+function torch() {
+  const { status } = run(process.execPath, ["scripts/test-torch.mjs", "--offline"]);
+  if (status === 3) console.log("Skipped: no PyTorch here");
+  return status === 0 || (status === 3 && !process.env.EIGENSCOPE_PYTHON);
+}
+
 const steps = {
   build,
   lint: () => binary("biome", "ci", "--error-on-warnings", ".").status === 0,
@@ -64,6 +72,7 @@ const steps = {
   types: () => binary("tsc", "-p", "tsconfig.json").status === 0,
   cpp,
   ts,
+  torch,
 };
 
 if (!existsSync(join(root, "node_modules", ".bin", "cmake-js"))) {
