@@ -271,6 +271,16 @@ test("reasons are given for axes without a group", async () => {
   ]);
 });
 
+test("experts of their own leave a reason at the gate", async () => {
+  const { model } = await openGraph("experts");
+  const { fixed } = analysePermutations(model);
+  expect(fixed.filter(({ tensor }) => tensor.startsWith("gate"))).toEqual([
+    { tensor: "gate.weight", axis: 0, why: "single positions of it are taken apart" },
+    { tensor: "gate.weight", axis: 1, why: "an axis of the input" },
+    { tensor: "gate.bias", axis: 0, why: "single positions of it are taken apart" },
+  ]);
+});
+
 test("constants fix what they differ along, and no more", async () => {
   const times = (values: number[]) =>
     whysOf(

@@ -49,8 +49,9 @@ export function analysePermutations(model: Model, data?: DataSet): PermutationAn
   const ties = tiesOf(graph);
   const sides = new Sides(ties.axes.relations);
   const leaves = leavesOf(graph, model.parameters.length);
-  const groups = joinedUnits(ties, leaves)
-    .flatMap((units) => copies(units, leaves, sides))
+  const units = joinedUnits(ties, leaves);
+  const groups = units
+    .flatMap((each) => copies(each, leaves, sides))
     .filter(({ places }) => places.some(({ parameter }) => parameter))
     .sort((a, b) => a.order - b.order || a.start - b.start || a.inner - b.inner);
   const names = groups.map(({ name }) => name);
@@ -60,7 +61,7 @@ export function analysePermutations(model: Model, data?: DataSet): PermutationAn
       name: names.indexOf(name) === names.lastIndexOf(name) ? name : `${name} axis ${axis}`,
       ...{ size, places },
     })),
-    fixed: fixedAxes(ties, leaves),
+    fixed: fixedAxes(ties, leaves, new Set(units.flatMap(({ roots }) => roots))),
   };
 }
 
@@ -84,14 +85,16 @@ function leavesOf({ nodes, leaves }: PrimitiveGraph, parameters: number): Leaf[]
   return found.sort((a, b) => a.number - b.number);
 }
 
-function fixedAxes(ties: Ties, leaves: readonly Leaf[]): FixedAxis[] {
+function fixedAxes(ties: Ties, leaves: readonly Leaf[], grouped: ReadonlySet<number>): FixedAxis[] {
   return leaves.flatMap(({ value, tensor, parameter, shape }) =>
     parameter
-      ? shape.flatMap((_, axis) => {
+      ? shape.flatMap((length, axis) => {
           const whys = new Set<string>();
-          for (const node of ties.nodesAlong(value, axis)) {
-            const why = ties.why(ties.root(node));
+          for (const node of length > 1 ? ties.nodesAlong(value, axis) : []) {
+            const root = ties.root(node);
+            const why = ties.why(root);
             if (why !== undefined) whys.add(why);
+            else if (!grouped.has(root)) whys.add("single positions of it are taken apart");
           }
           return [...whys].map((why) => ({ tensor, axis, why }));
         })

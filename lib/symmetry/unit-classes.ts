@@ -19,6 +19,8 @@ export interface UnitAxis {
 
 /** Units that are exchanged, and what the permutation may depend on. */
 export interface Units {
+  /** The classes that make them up. */
+  readonly roots: readonly number[];
   readonly size: number;
   /** Classes of which a permutation may depend on the index. */
   readonly free: readonly { readonly root: number; readonly size: number }[];
@@ -66,6 +68,7 @@ export function joinedUnits(ties: Ties, leaves: readonly Leaf[]): Units[] {
       .filter(([root]) => !first.roots.includes(root))
       .map(([root, size]) => ({ root, size }));
     return {
+      roots: members.flatMap(({ roots }) => roots),
       size: members.reduce((n, { size }) => n + size, 0),
       free,
       axes: axes.get(first.roots[0]!)!.map(({ leaf, axis }) => {
@@ -177,6 +180,9 @@ function sizeOf(ties: Ties, roots: readonly number[]): number {
   return roots.reduce((n, root) => n * ties.sizeOf(ties.members.get(root)![0]!), 1);
 }
 
+/** Axes of more pieces are not searched for those that are alike. */
+const MOST_PIECES = 100;
+
 /** Classes that stand in other pieces of an axis of a tensor where a class does. */
 function neighbours(ties: Ties, root: number, leaves: readonly Leaf[]): Set<number> {
   const values = new Set(leaves.map(({ value }) => value));
@@ -184,6 +190,7 @@ function neighbours(ties: Ties, root: number, leaves: readonly Leaf[]): Set<numb
   const { value, cell, axis, factor } = ties.occurrence(node);
   const others = new Set<number>();
   const pieces = ties.pieces(value, axis);
+  if (pieces.length > MOST_PIECES) return others;
   pieces.forEach(({ factors }, piece) => {
     if (factors.length !== pieces[cell[axis]!]!.factors.length) return;
     const at = cell.map((each, i) => (i === axis ? piece : each));
