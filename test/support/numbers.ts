@@ -25,8 +25,11 @@ export function integers(seed: number, count: number, end: number): Int32Array {
   return Int32Array.from({ length: count }, () => Math.floor(next() * end));
 }
 
-export const maxAbs = (a: ArrayLike<number>) =>
-  Array.from(a).reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+export function maxAbs(a: ArrayLike<number>): number {
+  let most = 0;
+  for (let i = 0; i < a.length; i++) most = Math.max(most, Math.abs(a[i]!));
+  return most;
+}
 
 /** Largest error over `scale`, by default the largest magnitude wanted; NaN counts as infinity. */
 export function errorOf(
@@ -44,8 +47,11 @@ export function errorOf(
   return worst === 0 ? 0 : worst / scale;
 }
 
-export const dot = (a: ArrayLike<number>, b: ArrayLike<number>) =>
-  Array.from(a).reduce((sum, value, i) => sum + value * b[i]!, 0);
+export function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;
+  return sum;
+}
 
 export const norm = (a: ArrayLike<number>) => Math.sqrt(dot(a, a));
 
