@@ -63,6 +63,10 @@ export interface UnsupportedNode {
   reason: string;
 }
 
+/** Where the package says which operators, and which forms of them, there are rules for. */
+export const OPERATORS_PAGE = "node_modules/eigenscope/docs/operators.md";
+const WHAT_IS = `\nWhat is supported: ${OPERATORS_PAGE}`;
+
 /** A model with operators that eigenscope has no rule for; it names all of them. */
 export class UnsupportedOperatorError extends EigenscopeError {
   /** Every unsupported node, in the order of the file. */
@@ -72,8 +76,9 @@ export class UnsupportedOperatorError extends EigenscopeError {
     message: string,
     options?: ErrorOptions & { operators?: readonly UnsupportedNode[] },
   ) {
-    super("UnsupportedOperator", message, options);
-    this.operators = options?.operators ?? nodesIn(message);
+    const operators = options?.operators ?? nodesIn(message);
+    super("UnsupportedOperator", operators.length > 0 ? message + WHAT_IS : message, options);
+    this.operators = operators;
   }
 }
 

@@ -1,6 +1,8 @@
 /** Networks with operators that are not supported: one error that lists every such node. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { type DataSet, loadData } from "../lib/data/data";
-import { type EigenscopeError, UnsupportedOperatorError } from "../lib/errors";
+import { type EigenscopeError, OPERATORS_PAGE, UnsupportedOperatorError } from "../lib/errors";
 import { loadModel } from "../lib/model/model";
 import { forward, ggn, gradient, hessian, loss } from "../lib/operators";
 import { modelBytes, node, value } from "./10-model-maker";
@@ -79,6 +81,17 @@ test.each([
   expect((error as UnsupportedOperatorError).operators).toEqual(model.unsupported);
   for (const [op, node] of NODES) expect(error.message).toContain(`"${node}" (${op}): `);
   expect(error.message).not.toContain("unneeded");
+  expect(error.message.split("\n").at(-1)).toBe(`What is supported: ${OPERATORS_PAGE}`);
+});
+
+test("the page that the error names is in the package, and has the operators' limits", () => {
+  const root = join(__dirname, "..");
+  const { name, files } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  const inPackage = OPERATORS_PAGE.replace(`node_modules/${name}/`, "");
+  expect(files).toContain(`${inPackage.split("/")[0]}/`);
+  const page = readFileSync(join(root, inPackage), "utf8");
+  for (const op of ["MaxPool", "Cast", "com.microsoft.FusedMatMul"])
+    expect(page).toContain(`\n| ${op} |`);
 });
 
 test("what only the shapes show comes with the first product, all of it as well", async () => {
