@@ -193,10 +193,8 @@ function layouts(positions: readonly (readonly number[])[]): Layout[] {
   const found: Layout[] = [];
   for (let at = 0; at < first.length; ) {
     const start = first[at]!;
-    let run = 1;
-    while (first[at + run] === start + run) run++;
-    // Units of one position that follow each other make one run of unit 0 where there is one unit.
-    const inner = run;
+    let inner = 1;
+    while (first[at + inner] === start + inner) inner++;
     let outer = 1;
     while (
       at + (outer + 1) * inner <= first.length &&
