@@ -2,6 +2,7 @@
 import { type SpectralDensity, type SpectralDensityOptions, spectralDensity } from "../density";
 import { axisOf } from "../density/axis";
 import type { Estimate } from "../density/estimate";
+import { densityFigure } from "../density/figure";
 import { type AnalysisArguments, analyse } from "./analysis";
 import type { Globals } from "./arguments";
 import { count, print, short, table } from "./output";
@@ -63,6 +64,7 @@ export function run(file: string, args: DensityArguments, globals: Globals): Pro
         lower: { values: found.band.lower },
         upper: { values: found.band.upper },
       },
+      figures: { density: densityFigure(found) },
       human: () => {
         for (const line of chart(found)) print(line);
         print();

@@ -3,6 +3,10 @@
 export interface Axis {
   readonly label: string;
   readonly scale?: "linear" | "log" | "symlog" | undefined;
+  /** Of a symmetric logarithm: within plus and minus this it is linear. Default 1. */
+  readonly threshold?: number | undefined;
+  /** Where marks are; default: chosen. */
+  readonly ticks?: readonly number[] | undefined;
   /** Categories, in order, where the axis has names instead of numbers. */
   readonly categories?: readonly string[] | undefined;
   readonly domain?: readonly [number, number] | undefined;

@@ -112,16 +112,24 @@ function shown(value: number | string, { scale }: Axis): number | string | undef
   return Number.isFinite(value) && (scale !== "log" || value > 0) ? value : undefined;
 }
 
-function channel({ label, scale, categories, domain }: Axis, field: string, zero = false): Spec {
+function channel(
+  { label, scale, threshold, ticks, categories, domain }: Axis,
+  field: string,
+  zero = false,
+): Spec {
   if (categories)
     return { field, type: "nominal", title: label, sort: categories, axis: { labelAngle: -35 } };
   return {
     field,
     type: "quantitative",
     title: label,
-    axis: scale === "log" ? { format: "~g", labelOverlap: true } : {},
+    axis: {
+      ...(scale && scale !== "linear" && { format: "~g", labelOverlap: true }),
+      ...(ticks && { values: ticks }),
+    },
     scale: {
       ...(scale && scale !== "linear" && { type: scale }),
+      ...(scale === "symlog" && threshold !== undefined && { constant: threshold }),
       ...(domain && { domain, clamp: true }),
       ...(scale !== "log" && { zero }),
     },
