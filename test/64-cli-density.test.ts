@@ -35,7 +35,7 @@ test("--json and --out: nodes, weights, grid, density, counts with their errors"
   expect(readdirSync(out).sort()).toEqual(
     ["density", "grid", "lower", "nodes", "upper", "weights"]
       .map((name) => `${name}.npy`)
-      .concat("result.json")
+      .concat("result.json", "density.svg", "density.vl.json")
       .sort(),
   );
   const [nodes, weights] = [readNpy(join(out, "nodes.npy")), readNpy(join(out, "weights.npy"))];

@@ -42,6 +42,14 @@ export function figureToVega(figure: Figure): Spec {
   };
 }
 
+/** In the legend: strokes where there are lines alone, which have no filling. */
+function symbols({ marks }: Figure): Spec {
+  const lines = marks.every((mark) => mark.kind === "line" && !mark.low);
+  return lines
+    ? { symbolType: "stroke", symbolStrokeWidth: 2 }
+    : { symbolType: "square", symbolOpacity: 1 };
+}
+
 type Row = Record<string, number | string | null>;
 
 function seriesLayers(series: Series, figure: Figure, names: readonly string[]): Spec[] {
@@ -57,7 +65,7 @@ function seriesLayers(series: Series, figure: Figure, names: readonly string[]):
           type: "nominal",
           title: null,
           scale: { domain: names, range: names.map((_, i) => COLOURS[i % COLOURS.length]) },
-          legend: names.length > 1 ? { symbolType: "square", symbolOpacity: 1 } : null,
+          legend: names.length > 1 ? symbols(figure) : null,
         };
   const beside = kind === "bars" && figure.x.categories && names.length > 1;
   const encoding = {
