@@ -79,8 +79,13 @@ export interface ModelDescription {
   opset: number;
   nodes: NodeDescription[];
   initializers: { name: string; tensor: TensorDescription }[];
-  /** What the exporter said of an initializer: "PARAMETER", "BUFFER", "CONSTANT_TENSOR". */
+  /**
+   * What the exporter said of an initializer: "PARAMETER", "BUFFER", "CONSTANT_TENSOR"; "BOUND" for
+   * an input that was given a constant.
+   */
   kinds: Record<string, string>;
+  /** Inputs of free lengths that hold one number everywhere. */
+  fills?: (ValueDescription & { number: number })[];
   /** Without those that are initializers. */
   inputs: ValueDescription[];
   outputs: ValueDescription[];
@@ -129,6 +134,12 @@ export interface NativeModelOptions {
   promote: string[];
   /** Each pair is one parameter: the second name stands for the first. */
   ties: [string, string][];
+  /** Statistics of normalisations: as each node says; those stored; those of each batch. */
+  batchNorm?: "running" | "batch" | undefined;
+  /** Samples of a batch, where stated. */
+  statisticsBatch?: number | undefined;
+  /** Of the masks of Dropout, which is the identity without it. */
+  dropoutSeed?: number | bigint | undefined;
 }
 
 /** An operator that has a lowering, in a range of opsets. */

@@ -1,5 +1,6 @@
 /** The options that commands share, and how their values are read. */
 import { OptionError } from "../errors";
+import type { BindValue } from "../model/bind";
 import { LOSS_NAMES } from "../model/loss";
 
 /** What every command is given besides its options. */

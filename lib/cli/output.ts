@@ -13,6 +13,9 @@ export function toJson(document: object): string {
 }
 
 function plain(_key: string, value: unknown): unknown {
+  // Whole numbers that JSON's readers would round are text.
+  if (typeof value === "bigint")
+    return BigInt.asIntN(53, value) === value ? Number(value) : String(value);
   return ArrayBuffer.isView(value) ? Array.from(value as Float64Array) : value;
 }
 

@@ -2,6 +2,7 @@
 import type { DataSet } from "../data/data";
 import { OptionError } from "../errors";
 import { type LinearOperator, vectors } from "../linear-operator";
+import type { BoundInput } from "../model/bind";
 import type { Model } from "../model/model";
 import { native, type Vectors } from "../native";
 import { forward, gradient, hessian, lossOf, type RunOptions } from "../operators";
@@ -137,6 +138,12 @@ async function againstOnnxruntime(subject: Subject): Promise<Row> {
   } catch {
     return skipped(identity, "onnxruntime-node is not installed: npm install onnxruntime-node");
   }
+  const { batchNorm, dropoutSeed, bound } = model.modes;
+  if ((batchNorm !== undefined && model.operators.BatchNormalization) || dropoutSeed !== undefined)
+    return skipped(
+      identity,
+      "onnxruntime has no modes; those of batch norm or dropout were chosen",
+    );
   // A graph with a fixed batch takes exactly that many samples.
   const fixed = model.inputs.map(({ shape }) => shape?.[0]).find((b) => typeof b === "number");
   const samples = Math.min(data.samples, typeof fixed === "number" ? fixed : 16);
@@ -146,6 +153,8 @@ async function againstOnnxruntime(subject: Subject): Promise<Row> {
   const feeds: Record<string, InstanceType<Onnxruntime["Tensor"]>> = {};
   for (const { name, type, shape, values } of inputs)
     feeds[name] = new ort.Tensor(type as "float32", values as Float32Array, shape);
+  for (const each of bound)
+    feeds[each.name] = new ort.Tensor(each.type as "float32", ...constantFor(model, each, feeds));
 
   let theirs: Numbers;
   try {
@@ -156,6 +165,32 @@ async function againstOnnxruntime(subject: Subject): Promise<Row> {
   }
   const { values } = await forward(model, data, { ...options, samples, signal });
   return result(identity, relative(values, theirs), 1e-4, "onnxruntime computes in float32");
+}
+
+/** A bound input's numbers and shape, its free lengths as the core takes them. */
+function constantFor(
+  model: Model,
+  { type, shape, dimNames, values }: BoundInput,
+  feeds: Record<string, { dims: readonly number[] }>,
+): [Float32Array, number[]] {
+  const lengths = new Map<string, number>();
+  let samples = 1;
+  for (const input of model.inputs) {
+    const { dims } = feeds[input.name]!;
+    samples = dims[0] ?? samples;
+    input.shape?.forEach((length, axis) => {
+      if (typeof length === "string" && length !== "?") lengths.set(length, dims[axis]!);
+    });
+  }
+  const full = shape.map((n, axis) => (n < 0 ? (lengths.get(dimNames[axis]!) ?? samples) : n));
+  const size = full.reduce((product, n) => product * n, 1);
+  const all = values.length === size ? values : new Array(size).fill(values[0]);
+  const arrays = { float64: Float64Array, bool: Uint8Array, uint8: Uint8Array, int32: Int32Array };
+  const numbers =
+    type === "int64"
+      ? BigInt64Array.from(all, BigInt)
+      : (arrays[type as "float64"] ?? Float32Array).from(all, Number);
+  return [numbers as unknown as Float32Array, full];
 }
 
 // ---- differences ----------------------------------------------------------------------------
@@ -309,6 +344,8 @@ async function inSmallerBatches(
 ): Promise<Row> {
   const batch = Math.max(1, Math.floor(data.samples / 3));
   const identity = `${kind}: same in batches of ${batch}`;
+  if (model.modes.batchNorm === "batch")
+    return skipped(identity, "with statistics of the batch, its size is part of what is computed");
   using split = makeOperator(model, data, { ...args, operator: kind, batch });
   try {
     return result(identity, relative(await split.apply(vector, { signal }), wanted), bars.rounding);

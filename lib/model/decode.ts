@@ -8,6 +8,7 @@ import type {
   TensorDescription,
   ValueDescription,
 } from "../native";
+import { type BoundInput, bindInputs, type GivenConstant } from "./bind";
 import { flattenControl, type Guard } from "./control";
 import { ExternalFiles } from "./external";
 import { inlineFunctions, onnxVersion, operatorName } from "./inline";
@@ -37,6 +38,8 @@ export interface DecodedModel {
   irVersion: number;
   /** "pytorch 2.13.0". */
   producer: string;
+  /** Inputs that constants took the place of. */
+  bound: BoundInput[];
   warnings: string[];
 }
 
@@ -46,15 +49,18 @@ export interface DecodedModel {
  * @param bytes the .onnx file
  * @param source its path, for messages
  * @param folder where external data lies; undefined refuses it
- * @throws ModelFormatError when the bytes are no valid ONNX model of a known version
+ * @param bind constants for inputs, by name
+ * @throws ModelFormatError when the bytes are no valid ONNX model of a known version; OptionError for
+ * constants that do not fit an input
  */
 export function decodeModel(
   bytes: Uint8Array,
   source: string,
   folder: string | undefined,
+  bind: ReadonlyMap<string, GivenConstant> = new Map(),
 ): DecodedModel {
   const model = parseModel(bytes, source);
-  return new Decoder(model, source, folder).run();
+  return new Decoder(model, source, folder).run(bind);
 }
 
 class Decoder {
@@ -72,8 +78,10 @@ class Decoder {
     this.tensors = new TensorDecoder(source, new ExternalFiles(source, folder));
   }
 
-  run(): DecodedModel {
+  run(bind: ReadonlyMap<string, GivenConstant>): DecodedModel {
     const opset = this.opset();
+    const bound = bindInputs(this.graph, bind, (value) => this.value(value, "input"));
+    const open = bound.filter(({ shape }) => shape.some((length) => length < 0));
     const inline = inlineFunctions(this.model, this.source);
     const flat = flattenControl(inline(this.graph.node), {
       source: this.source,
@@ -90,8 +98,9 @@ class Decoder {
     const inputs = this.graph.input
       .filter(({ name }) => !stored.has(name))
       .map((value) => this.value(value, "input"));
-    const nodes = this.ordered(flat.nodes, [...stored, ...inputs.map(({ name }) => name)]);
-    const produced = new Set([...stored, ...inputs.map(({ name }) => name)]);
+    const known = [...stored, ...[...inputs, ...open].map(({ name }) => name)];
+    const nodes = this.ordered(flat.nodes, known);
+    const produced = new Set(known);
     for (const node of nodes) for (const name of node.output) produced.add(name);
     const outputs = this.graph.output.map((value) => this.value(value, "output"));
     if (outputs.length === 0) this.fail("expected at least one output of the graph, got none");
@@ -109,7 +118,13 @@ class Decoder {
         opset,
         nodes: nodes.map((node) => this.node(node)),
         initializers,
-        kinds: this.kinds(stored),
+        kinds: {
+          ...this.kinds(stored),
+          ...Object.fromEntries(bound.map(({ name }) => [name, "BOUND"])),
+        },
+        fills: open.map(({ name, type, shape, dimNames, values }) => ({
+          ...{ name, type, dims: [...shape], dimNames: [...dimNames], number: Number(values[0]) },
+        })),
         inputs,
         outputs,
       },
@@ -118,6 +133,7 @@ class Decoder {
       ),
       irVersion: Number(this.model.irVersion),
       producer: `${this.model.producerName} ${this.model.producerVersion}`.trim(),
+      bound,
       warnings: this.warnings,
     };
   }

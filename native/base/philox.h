@@ -31,6 +31,7 @@ enum class RandomStream : uint32_t {
   Uniform = 3,
   FisherDraw = 4,
   Order = 5,
+  Dropout = 6,
 };
 
 // 128 random bits at the coordinates (seed, stream, column, position); column < 2^56.

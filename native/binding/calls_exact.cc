@@ -29,6 +29,7 @@ CurvaturePtr requireCurvature(const CallInputs& inputs, const char* what) {
 }
 
 std::unique_ptr<SampleRows> requireRows(const CurvatureLeaf& leaf, const char* what) {
+  if (leaf.mixesSamples()) return leaf.rows(RowKind::Jacobian);  // throws the reason
   auto rows = leaf.rows();
   if (!rows)
     throw Error(ErrorKind::Option, std::string(what) +

@@ -117,7 +117,8 @@ void CurvatureLeaf::apply(const void* x, void* y, int64_t count, Task& task) {
 
 std::unique_ptr<SampleRows> CurvatureLeaf::rows() const {
   const auto kind = rowKindOf(options_.kind);
-  return kind ? rows(*kind) : nullptr;
+  // Without rows, what can be had from products is.
+  return kind && !mixesSamples() ? rows(*kind) : nullptr;
 }
 
 std::unique_ptr<SampleRows> CurvatureLeaf::rows(RowKind kind) const {

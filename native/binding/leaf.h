@@ -17,6 +17,7 @@
 #include "curvature/outputs.h"
 #include "curvature/problem.h"
 #include "curvature/sample_rows.h"
+#include "onnx/modes.h"
 #include "run/pool.h"
 #include "spectral/operator.h"
 #include "train/trainer.h"
@@ -99,6 +100,8 @@ class CurvatureLeaf : public Leaf {
   std::string plan(Task& task);
 
   bool sumsRows() const { return rowKindOf(options_.kind).has_value(); }
+  // Whether samples depend on each other, so that there are no rows of single ones.
+  bool mixesSamples() const { return onnx::usesBatchStatistics(*problem_->model); }
   // Rows of single samples, of the kind that the operator is the sum of; null where it is of none.
   std::unique_ptr<SampleRows> rows() const;
   // Rows of another kind, of the same network, data, loss and tensors.

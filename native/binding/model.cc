@@ -7,6 +7,7 @@
 #include "binding/common.h"
 #include "data/array.h"
 #include "data/storage.h"
+#include "onnx/modes.h"
 #include "onnx/table.h"
 
 namespace eigenscope::binding {
@@ -141,6 +142,12 @@ onnx::Model modelOf(const Options& description, TensorReader& reader, const std:
           [&](Napi::Value value, uint32_t) { model.inputs.push_back(valueOf(value, source)); });
   forEach(description, "outputs",
           [&](Napi::Value value, uint32_t) { model.outputs.push_back(valueOf(value, source)); });
+  if (description.has("fills"))
+    forEach(description, "fills", [&](Napi::Value value, uint32_t) {
+      const onnx::ValueInfo info = valueOf(value, source);
+      const double number = Options(value, source + ": a value").number("number", 0);
+      model.fills.emplace(info.name, onnx::Model::Fill{info, number});
+    });
   if (description.has("kinds")) {
     Napi::Object kinds = description.get("kinds").As<Napi::Object>();
     Napi::Array names = kinds.GetPropertyNames();
@@ -164,12 +171,26 @@ std::vector<std::pair<std::string, std::string>> tiesOf(const Options& options) 
   return ties;
 }
 
+// {batchNorm: "running" | "batch", statisticsBatch, dropoutSeed}, none of them required.
+onnx::Modes modesOf(const Options& options) {
+  using Statistics = onnx::Modes::Statistics;
+  onnx::Modes modes;
+  const std::string batchNorm = options.string("batchNorm", "");
+  if (batchNorm == "running") modes.batchNorm = Statistics::Running;
+  if (batchNorm == "batch") modes.batchNorm = Statistics::Batch;
+  modes.batch = options.integer("statisticsBatch", 0);
+  if (options.has("dropoutSeed")) modes.dropout = options.natural("dropoutSeed", 0);
+  return modes;
+}
+
 std::shared_ptr<const LoadedModel> load(Napi::Value value, Napi::Value optionsValue) {
   Options description(value, "model");
   Options options(optionsValue, "model");
   const std::string source = description.string("source", "model");
   TensorReader reader(source);
   auto model = std::make_shared<onnx::Model>(modelOf(description, reader, source));
+  const onnx::Modes modes = modesOf(options);
+  onnx::applyModes(*model, modes);
   onnx::keepOutput(*model, options.requiredString("output"));
   onnx::applyTies(*model, tiesOf(options));
   onnx::Roles roles = onnx::assignRoles(*model, options.strings("promote"));
@@ -178,6 +199,13 @@ std::shared_ptr<const LoadedModel> load(Napi::Value value, Napi::Value optionsVa
   loaded->parameters = onnx::findParameters(roles);
   loaded->tensors = std::move(roles.tensors);
   loaded->warnings = std::move(roles.warnings);
+  if (modes.batchNorm == onnx::Modes::Statistics::Batch && !onnx::usesBatchStatistics(*model))
+    loaded->warnings.emplace_back(
+        "batchNorm: the output needs no BatchNormalization, so the option changes nothing");
+  if (modes.dropout && !onnx::usesDropout(*model))
+    loaded->warnings.emplace_back(
+        "dropout: the output needs no Dropout, so the option changes nothing; exporters leave it "
+        "out of models in eval mode");
   // All that is stored: a merged statistic, too, is no alias of the parameter that it equals.
   std::vector<onnx::Parameter> stored;
   for (const onnx::StoredTensor& tensor : loaded->tensors)

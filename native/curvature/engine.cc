@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "curvature/mixing.h"
 #include "curvature/variant.h"
 #include "run/pool.h"
 
@@ -36,6 +37,7 @@ Engine::Engine(std::shared_ptr<const Problem> problem, const RunOptions& options
   if (problem_->targets) slots_.push_back(&*problem_->targets);
   threads_ = options.threads > 0 ? options.threads : availableThreads();
   budget_ = options.maxMemory > 0 ? options.maxMemory : availableMemory() * 4 / 5;
+  batchIsGiven_ = options_.batch > 0 || fixedBatch_ > 0;
   chooseBatch();
   planMemory();
 }
@@ -67,10 +69,14 @@ void Engine::load(int64_t slot, int64_t begin, int64_t rows, Type type, Precisio
 
 // A micro-batch is as large as its tangents' working set stays near a core's cache, at most 256
 // samples, and small enough that there is work for many threads. It depends on model, shapes and
-// precision only.
+// precision only. With statistics of the batch, it is the batch.
 void Engine::chooseBatch() {
   const int64_t n = problem_->samples;
-  if (fixedBatch_ > 0) {
+  const int64_t ofStatistics = statisticsBatch(*problem_, options_, fixedBatch_);
+  if (ofStatistics > 0) {
+    batch_ = ofStatistics;
+    batchIsGiven_ = true;
+  } else if (fixedBatch_ > 0) {
     if (options_.batch > 0 && options_.batch != fixedBatch_)
       throw Error(ErrorKind::Option,
                   "batch: the graph takes exactly " + std::to_string(fixedBatch_) +
@@ -132,7 +138,7 @@ void Engine::planMemory() {
       directionsAtMost_ /= 2;
       continue;
     }
-    if (batch_ == 1 || options_.batch > 0 || fixedBatch_ > 0)
+    if (batch_ == 1 || batchIsGiven_)
       throw Error(ErrorKind::MemoryBudget,
                   "a product needs about " + std::to_string(need) + " bytes with one thread and " +
                       std::to_string(batch_) + " samples at once; the budget is " +

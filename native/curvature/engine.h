@@ -108,6 +108,7 @@ class Engine : public Feed {
   Build build_;
   int64_t directionsAtMost_, fixedBatch_;
   int64_t batch_ = 0, microBatches_ = 0;
+  bool batchIsGiven_ = false;  // and no shortage of memory changes it
   int threads_ = 1, workers_ = 1;
   int64_t budget_ = 0;
   std::map<std::array<int64_t, 3>, std::unique_ptr<Variant>> variants_;  // rows, valid, directions

@@ -7,6 +7,7 @@
 #include "curvature/outputs.h"
 #include "curvature/prepare.h"
 #include "curvature/problem.h"
+#include "onnx/modes.h"
 
 namespace eigenscope {
 
@@ -57,8 +58,15 @@ std::vector<double> outputsBy(const Problem& problem, int64_t batch, int64_t n) 
 
 // A graph exported for a batch of b may hold b in its constants. Where twice the batch gives the
 // same outputs it generalises, and any size will do: 0. Otherwise b.
-int64_t fixedBatchOf(const Problem& problem) {
+int64_t fixedBatchOf(const Problem& given) {
   int64_t fixed = 0;
+  // Statistics of the batch change with its size whether it is in the constants or not.
+  Problem problem = given;
+  if (onnx::usesBatchStatistics(*given.model)) {
+    auto stored = std::make_shared<onnx::Model>(*given.model);
+    onnx::applyModes(*stored, {.batchNorm = onnx::Modes::Statistics::Running});
+    problem.model = std::move(stored);
+  }
   for (const auto& input : problem.model->inputs)
     if (problem.inputs.count(input.name) && !input.dims.empty() && input.dims[0] > 0)
       fixed = input.dims[0];

@@ -9,6 +9,7 @@
 #include "curvature/engine.h"
 #include "curvature/exact.h"
 #include "curvature/kfac_programs.h"
+#include "curvature/mixing.h"
 #include "linalg/lapack.h"
 #include "run/pool.h"
 
@@ -64,13 +65,18 @@ std::vector<int64_t> sortedOrder(const std::vector<int64_t>& keys) {
   return order;
 }
 
+Prepared preparedFor(const Problem& problem) {
+  refuseMixedSamples(problem, "kfac");
+  return prepare(problem);
+}
+
 class Maker {
  public:
   Maker(const std::shared_ptr<const Problem>& problem, const KfacOptions& options, Task& task)
       : problem_(problem),
         options_(options),
         task_(task),
-        prepared_(prepare(*problem)),
+        prepared_(preparedFor(*problem)),
         plan_{*problem, prepared_.targets, options_, chosen()},
         threads_(options.threads > 0 ? options.threads : availableThreads()) {
     scale_ = productScale(*problem_, prepared_.targets, options_.kind);

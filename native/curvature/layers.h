@@ -6,17 +6,9 @@
 #include <vector>
 
 #include "ir/graph.h"
+#include "ir/sample_axes.h"
 
 namespace eigenscope {
-
-// Where the samples of a micro-batch lie in a node: along one axis, whose length is
-// outer * samples * inner.
-struct SampleAxis {
-  int64_t axis = 0, outer = 1, inner = 1;
-};
-
-// By node; nothing where samples are mixed, or have no axis, or it is not known.
-std::vector<std::optional<SampleAxis>> findSampleAxes(const Graph& graph, int64_t samples);
 
 // Rows of a layer's inputs or of the derivatives by its outputs, brought to one shape:
 // [(K,) samples, positions, groups, width]. Where the axis of the samples is not known, all rows

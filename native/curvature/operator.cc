@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "curvature/engine.h"
+#include "curvature/mixing.h"
 #include "curvature/prepare.h"
 #include "curvature/problem.h"
 
@@ -36,6 +37,10 @@ class ProductOperator : public CurvatureOperator {
     if (options_.kind == OperatorKind::FisherMc && options_.draws < 1)
       throw Error(ErrorKind::Option,
                   "draws: expected at least 1; received " + std::to_string(options_.draws));
+    if (options_.kind == OperatorKind::FisherMc)
+      refuseMixedSamples(*problem_, "the mc Fisher matrix");
+    if (options_.kind == OperatorKind::FisherEmpirical)
+      refuseMixedSamples(*problem_, "the empirical Fisher matrix");
     Prepared prepared = prepare(*problem_);
     targets_ = std::move(prepared.targets);
     for (int64_t i : options_.tensors) {

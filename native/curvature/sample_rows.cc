@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "curvature/mixing.h"
 #include "run/pool.h"
 
 namespace eigenscope {
@@ -43,6 +44,7 @@ std::optional<RowKind> rowKindOf(OperatorKind kind) {
 SampleRows::SampleRows(std::shared_ptr<const Problem> problem, const OperatorOptions& options,
                        RowKind kind, bool factors)
     : problem_(std::move(problem)), options_(options), kind_(kind), prepared_(prepare(*problem_)) {
+  refuseMixedSamples(*problem_, "rows of single samples");
   if (options_.tensors.empty()) {
     options_.tensors.resize(problem_->parameters.size());
     std::iota(options_.tensors.begin(), options_.tensors.end(), 0);

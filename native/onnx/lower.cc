@@ -191,12 +191,15 @@ class Lowering {
   void bindInputs(const std::vector<InputBinding>& inputs) {
     for (const InputBinding& input : inputs) {
       inputs_[input.name] = input;
+      if (!input.shape.empty()) rows_ = input.shape[0];
       for (const ValueInfo& info : model_.inputs) {
         if (info.name != input.name || info.anyRank) continue;
         if (info.dims.size() != input.shape.size())
           throw Error(ErrorKind::DataMismatch, "input \"" + input.name + "\": the model expects " +
                                                    show(info.dims) + ", got " + show(input.shape));
         for (size_t d = 0; d < info.dims.size(); ++d) {
+          if (info.dims[d] < 0 && d < info.dimNames.size() && !info.dimNames[d].empty())
+            lengths_[info.dimNames[d]] = input.shape[d];
           if (info.dims[d] < 0 || info.dims[d] == input.shape[d]) continue;
           if (d > 0)
             throw Error(ErrorKind::DataMismatch, "input \"" + input.name +
@@ -208,6 +211,18 @@ class Lowering {
     }
   }
 
+  // Free lengths are those of the same name among the data; those without, the samples.
+  Tensor filled(const Model::Fill& fill) const {
+    const ValueInfo& info = fill.value;
+    Shape shape = info.dims;
+    for (size_t d = 0; d < shape.size(); ++d) {
+      if (shape[d] >= 0) continue;
+      auto known = d < info.dimNames.size() ? lengths_.find(info.dimNames[d]) : lengths_.end();
+      shape[d] = known == lengths_.end() ? rows_ : known->second;
+    }
+    return splatOf(fill.number, shape, graphType(info.type));
+  }
+
   // A tensor by name: computed, parameter, initializer or input.
   const Value& value(const std::string& name) {
     auto at = values_.find(name);
@@ -216,6 +231,7 @@ class Lowering {
     auto parameter = parameters_.find(name);
     auto initializer = model_.initializers.find(name);
     auto input = inputs_.find(name);
+    auto fill = model_.fills.find(name);
     if (parameter != parameters_.end()) {
       const auto number = static_cast<int64_t>(parameter->second);
       value = builder_.wrap(builder_.graph.param(number, parameterShapes_[number]));
@@ -228,6 +244,8 @@ class Lowering {
     } else if (input != inputs_.end()) {
       const InputBinding& binding = input->second;
       value = builder_.wrap(builder_.graph.input(binding.slot, binding.shape, binding.type));
+    } else if (fill != model_.fills.end()) {
+      value = Builder::known(filled(fill->second));
     } else {
       const bool isInput = std::any_of(model_.inputs.begin(), model_.inputs.end(),
                                        [&](const ValueInfo& info) { return info.name == name; });
@@ -297,7 +315,7 @@ class Lowering {
     }
     const bool onlyUse = !node.in.empty() && uses_[node.in[0]] == 1;
     Call call(builder_, node, model_.opset, std::move(in), std::move(present), onlyUse, fold_,
-              batch_, warnings_);
+              batch_, rows_, warnings_);
     return row->lower(call);
   }
 
@@ -323,6 +341,7 @@ class Lowering {
       auto at = producer_.find(name);
       if (at == producer_.end() || parameters_.count(name)) return;
       const NodeDef& node = model_.nodes[at->second];
+      if (node.mask) return;
       if (node.op == "Softmax" || node.op == "LogSoftmax" || node.op == "Sigmoid") {
         activation = &node;
       } else if (kMoves.count(node.op) || kReshapes.count(node.op)) {
@@ -377,6 +396,8 @@ class Lowering {
   std::vector<Unsupported> refused_;
   std::vector<std::string> warnings_;
   StaticBatch batch_;
+  int64_t rows_ = 1;
+  std::map<std::string, int64_t> lengths_;  // of free axes, by name
 };
 
 }  // namespace

@@ -22,7 +22,7 @@ struct StaticBatch {
 class Call {
  public:
   Call(Builder& builder, const NodeDef& node, int64_t opset, std::vector<Value> inputs,
-       std::vector<bool> present, bool onlyUse, bool fold, const StaticBatch& batch,
+       std::vector<bool> present, bool onlyUse, bool fold, const StaticBatch& batch, int64_t rows,
        std::vector<std::string>& warnings)
       : b(builder),
         node(node),
@@ -30,6 +30,7 @@ class Call {
         onlyUse(onlyUse),
         fold(fold),
         batch(batch),
+        rows(rows),
         inputs_(std::move(inputs)),
         present_(std::move(present)),
         warnings_(warnings) {}
@@ -40,6 +41,7 @@ class Call {
   const bool onlyUse;  // no other node reads the first input
   const bool fold;     // a normalisation may go into the weights of the linear map before it
   const StaticBatch& batch;
+  const int64_t rows;  // samples that the graph is lowered for
 
   size_t inputs() const { return inputs_.size(); }
   bool has(size_t i) const { return i < inputs_.size() && present_[i]; }

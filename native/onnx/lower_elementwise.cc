@@ -344,12 +344,6 @@ Results castLike(Call& c) { return {c.b.cast(c.in(0), c.b.type(c.in(1)))}; }
 
 Results identity(Call& c) { return {c.in(0)}; }
 
-Results dropout(Call& c) {
-  const bool training = c.opset >= 12 && c.has(2) && c.knownNumber(2).value_or(1) != 0;
-  if (training) c.warn("was exported in training mode; it is taken as in inference, the identity");
-  return {c.in(0), Builder::known(splatOf(1, c.shape(0), Type::Bool))};
-}
-
 constexpr Grade kPiecewise = Grade::Piecewise, kZero = Grade::Zero;
 
 const Operator kTable[] = {
@@ -373,7 +367,6 @@ const Operator kTable[] = {
     {.name = "Cos", .lower = unary<Op::Cos>},
     {.name = "Cosh", .lower = cosh},
     {.name = "Div", .lower = div, .limits = "integers only where they are constants"},
-    {.name = "Dropout", .lower = dropout, .outputs = 2, .limits = "always the identity"},
     {.name = "Elu", .grade = kPiecewise, .lower = elu},
     {.name = "Equal", .grade = kZero, .lower = binary<Op::Equal>},
     {.name = "Erf", .lower = unary<Op::Erf>},

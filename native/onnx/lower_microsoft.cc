@@ -68,7 +68,7 @@ Results fusedMatMul(Call& c) {
                       .out = c.node.out,
                       .attributes = {}};
   std::vector<std::string> warnings;
-  Call inner(c.b, plain, c.opset, {a, b}, {true, true}, false, c.fold, c.batch, warnings);
+  Call inner(c.b, plain, c.opset, {a, b}, {true, true}, false, c.fold, c.batch, c.rows, warnings);
   return {c.b.scale(as(inner, "MatMul"), c.number("alpha", 1))};
 }
 

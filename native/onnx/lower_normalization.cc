@@ -119,14 +119,17 @@ Results lpNormalization(Call& c) {
   return {c.b.div(x, euclidean ? c.b.unary(Op::Sqrt, safe) : safe)};
 }
 
+constexpr std::string_view kBatchStatistics =
+    "normalises with the statistics of each batch, so samples depend on each other: load the model "
+    "with batchNorm \"batch\" (--batch-norm batch) for that, with \"running\" for the statistics "
+    "that are stored, or export it in eval mode (model.eval())";
+
 // Over all axes but the channels; epsilon stands outside of the root.
 Results meanVarianceNormalization(Call& c) {
   const int64_t rank = c.rank(0);
   const Axes axes = normalAxes(c.ints("axes", {0, 2, 3}), rank);
-  if (std::binary_search(axes.begin(), axes.end(), 0))
-    c.unsupported(
-        "its axes contain the batch (axis 0), so it normalises with the statistics of each batch "
-        "and samples depend on each other; give it axes without 0");
+  if (std::binary_search(axes.begin(), axes.end(), 0) && !c.node.ofBatch)
+    c.unsupported("its axes contain the batch (axis 0), and it " + std::string(kBatchStatistics));
   const Value& x = c.in(0);
   const Value centred = c.b.sub(x, c.b.mean(x, axes));
   const Value variance = c.b.mean(c.b.mul(centred, centred), axes);
@@ -135,15 +138,24 @@ Results meanVarianceNormalization(Call& c) {
 
 // ---- by stored statistics -------------------------------------------------------------------
 
-constexpr std::string_view kBatchStatistics =
-    "normalises with the statistics of each batch, so samples depend on each other; export the "
-    "model in eval mode (model.eval())";
-
 std::string refuseTraining(const NodeDef& node) {
   auto mode = node.attributes.find("training_mode");
   if (mode != node.attributes.end() && !mode->second.ints.empty() && mode->second.ints[0] != 0)
     return "training_mode = 1 " + std::string(kBatchStatistics);
   return "";
+}
+
+// All axes but that of the channels, with PyTorch's biased variance.
+Results batchStatistics(Call& c) {
+  const Shape shape = c.shape(0);
+  const auto rank = static_cast<int64_t>(shape.size());
+  Axes axes = from(1, rank);
+  axes[0] = 0;
+  if (count(shape) == shape[1])
+    c.warn("takes the statistics of a single number, so that its output is its bias");
+  const Standardised s = standardise(c, c.in(0), axes, c.number("epsilon", 1e-5));
+  const Value scaled = c.b.mul(s.value, perChannel(c, c.in(1), rank));
+  return {c.b.add(scaled, perChannel(c, c.in(2), rank))};
 }
 
 // y = scale x + shift. Where x is the output of a linear map that nothing else reads, scale and
@@ -157,10 +169,11 @@ Results batchNormalization(Call& c) {
     if (c.shape(i) != Shape{shape[1]})
       c.mismatch("input " + std::to_string(i) + " has shape " + show(c.shape(i)) + " for " +
                  std::to_string(shape[1]) + " channels");
-  if (c.opset < 7 && c.integer("is_test", 0) == 0)
+  if (c.opset < 7 && c.integer("is_test", 0) == 0 && !c.node.ofBatch)
     c.unsupported("attribute is_test = 0 " + std::string(kBatchStatistics));
   if (c.integer("spatial", 1) == 0)
     c.unsupported("attribute spatial = 0: statistics of every element are not supported");
+  if (c.node.ofBatch) return batchStatistics(c);
   const Value &gamma = c.in(1), &beta = c.in(2), &mean = c.in(3), &variance = c.in(4);
   const Value deviation = c.b.unary(Op::Sqrt, c.b.shift(variance, c.number("epsilon", 1e-5)));
   const Value scale = c.b.div(gamma, deviation);
@@ -177,7 +190,7 @@ Results batchNormalization(Call& c) {
 const Operator kTable[] = {
     {.name = "BatchNormalization",
      .lower = batchNormalization,
-     .limits = "training_mode = 0 (stored statistics)",
+     .limits = "statistics of the batch where asked for (batchNorm)",
      .refuse = refuseTraining},
     {.name = "GroupNormalization", .lower = groupNormalization, .since = 18},
     {.name = "InstanceNormalization", .lower = instanceNormalization},
@@ -186,7 +199,7 @@ const Operator kTable[] = {
     {.name = "LpNormalization", .lower = lpNormalization},
     {.name = "MeanVarianceNormalization",
      .lower = meanVarianceNormalization,
-     .limits = "axes without the batch (0)"},
+     .limits = "the batch (0) among its axes where asked for (batchNorm)"},
     {.name = "RMSNormalization", .lower = rmsNormalization, .since = 23},
     {.name = "SimplifiedLayerNormalization", .lower = simplifiedLayerNormalization, .outputs = 2},
     {.name = "Softmax", .lower = softmax<false>},

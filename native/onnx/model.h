@@ -31,11 +31,20 @@ inline std::string qualified(const std::string& domain, const std::string& op) {
   return domain.empty() ? op : domain + "." + op;
 }
 
+// Numbers the mask of a Dropout node is drawn from.
+struct MaskKey {
+  uint64_t seed;
+  int64_t node;
+};
+
 struct NodeDef {
   std::string op, domain, name;
   std::vector<std::string> in, out;  // "" = absent
   std::map<std::string, Attribute> attributes;
   std::vector<Guard> guards = {};  // the outermost first
+  // Modes, see onnx/modes.h: a normalisation takes statistics of the batch; Dropout has a mask.
+  bool ofBatch = false;
+  std::optional<MaskKey> mask = std::nullopt;
 };
 
 struct ValueInfo {
@@ -54,8 +63,16 @@ struct Model {
   std::vector<std::string> initializerOrder;
   std::vector<ValueInfo> inputs;  // without initializers
   std::vector<ValueInfo> outputs;
-  // What the exporter said of an initializer: "PARAMETER", "BUFFER", "CONSTANT_TENSOR".
+  // What the exporter said of an initializer: "PARAMETER", "BUFFER", "CONSTANT_TENSOR"; "BOUND" for
+  // an input that was given a constant.
   std::map<std::string, std::string> kinds;
+  // Inputs that hold the same number everywhere, whatever their free lengths come to be.
+  struct Fill {
+    ValueInfo value;
+    double number;
+  };
+  std::map<std::string, Fill> fills;
+  int64_t statisticsBatch = 0;  // see Modes::batch
 };
 
 // Drops the outputs but one, and the nodes that it does not need. Throws Option when there is no

@@ -17,7 +17,8 @@ const std::vector<Operator>& operators() {
          {elementwiseOperators(), linearOperators(), convOperators(), poolOperators(),
           normalizationOperators(), reduceOperators(), shapeOperators(), indexOperators(),
           scatterOperators(), recurrentOperators(), resizeOperators(), attentionOperators(),
-          controlOperators(), lossOperators(), samplingOperators(), microsoftOperators()})
+          controlOperators(), dropoutOperators(), lossOperators(), samplingOperators(),
+          microsoftOperators()})
       rows.insert(rows.end(), group.begin(), group.end());
     std::sort(rows.begin(), rows.end(), [](const Operator& a, const Operator& b) {
       return std::tie(a.domain, a.name, a.since) < std::tie(b.domain, b.name, b.since);

@@ -54,6 +54,7 @@ std::span<const Operator> recurrentOperators();
 std::span<const Operator> resizeOperators();
 std::span<const Operator> attentionOperators();
 std::span<const Operator> controlOperators();
+std::span<const Operator> dropoutOperators();
 std::span<const Operator> samplingOperators();
 std::span<const Operator> lossOperators();
 std::span<const Operator> microsoftOperators();

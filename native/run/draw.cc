@@ -15,8 +15,16 @@ DrawPlan planDraw(const Attr& attr, const Shape& in, const Shape&) {
   plan.seed = static_cast<uint64_t>(attr.ints[2]);
   plan.samples = in[0];
   plan.perSample = plan.samples ? count(in) / plan.samples : 0;
+  plan.node = plan.kind == DrawKind::Dropout ? attr.ints[3] : 0;
+  plan.ratio = attr.number;
   plan.classes = plan.kind == DrawKind::Categorical ? in.back() : 1;
   return plan;
+}
+
+double dropoutAt(uint64_t seed, int64_t node, int64_t position, double ratio) {
+  const double u = randomUniform(seed, RandomStream::Dropout, static_cast<uint64_t>(node),
+                                 static_cast<uint64_t>(position));
+  return u < ratio ? 0 : 1 / (1 - ratio);
 }
 
 namespace {
@@ -66,6 +74,9 @@ void runDraw(const DrawPlan& plan, int64_t begin, const T* p, T* out) {
             *to = uniformAt(plan, m, position) < static_cast<double>(*chance);
             break;
           case DrawKind::Normal: *to = static_cast<T>(normalAt(plan, m, position)); break;
+          case DrawKind::Dropout:
+            *to = static_cast<T>(dropoutAt(plan.seed, plan.node, position, plan.ratio));
+            break;
         }
       }
 }

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "onnx/modes.h"
 #include "run/pool.h"
 
 namespace eigenscope {
@@ -56,6 +57,10 @@ Minibatches::Minibatches(std::shared_ptr<const Problem> problem, const RunOption
       options_(options),
       prepared_(prepare(*problem_)),
       threads_(options.threads > 0 ? options.threads : availableThreads()) {
+  if (onnx::usesBatchStatistics(*problem_->model) || onnx::usesDropout(*problem_->model))
+    throw Error(ErrorKind::Option,
+                "train: expected a model loaded without batchNorm \"batch\" and dropout: training "
+                "takes the stored statistics and no masks");
   for (const auto& [name, array] : problem_->inputs) slots_.push_back(&array);
   if (problem_->targets) slots_.push_back(&*problem_->targets);
   for (const onnx::Parameter& parameter : problem_->parameters) dim_ += parameter.size;

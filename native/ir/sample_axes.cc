@@ -1,6 +1,6 @@
-#include <algorithm>
+#include "ir/sample_axes.h"
 
-#include "curvature/layers.h"
+#include <algorithm>
 
 namespace eigenscope {
 
