@@ -14,13 +14,17 @@ const cases = Object.values(
   JSON.parse(readFileSync(join(root, "test", "fixtures", "operators", "cases.json"), "utf8")),
 );
 
+const onnxTests = JSON.parse(
+  readFileSync(join(root, "test", "fixtures", "backend", "operators.json"), "utf8"),
+);
+
 const oldest = Math.min(...rows.map(({ since }) => since));
 const newest = Math.max(...rows.map(({ until }) => until));
 
 const DERIVATIVES = {
-  smooth: "yes",
-  piecewise: "yes, but for kinks",
-  zero: "zero",
+  smooth: "1, 2",
+  piecewise: "1, 2 beside kinks",
+  zero: "0",
   fold: "constants only",
 };
 
@@ -32,7 +36,9 @@ function opsets({ since, until }) {
 function tests({ op, since, until }) {
   const own = cases.filter((one) => one.op === op && one.opset >= since && one.opset <= until);
   const tested = [...new Set(own.map(({ opset }) => opset))].sort((a, b) => a - b);
-  return `${own.length} (opset ${tested.join(", ")})`;
+  const others = onnxTests[op] ?? 0;
+  const onnx = others === 0 ? "" : `; ${others} of ONNX`;
+  return `${own.length} (opset ${tested.join(", ")})${onnx}`;
 }
 
 const lines = rows.map((row) =>
@@ -51,18 +57,21 @@ before, so they may call these. A network with others fails with one
 \`UnsupportedOperatorError\`, which lists every node that is not supported; \`eigenscope inspect\` lists
 them too. [CONTRIBUTING.md](../CONTRIBUTING.md) says how to add one.
 
-*Derivative*: "yes, but for kinks" means piecewise: at a kink, the conventions decide. "zero" means
-that it is 0 wherever there is one. Operators for "constants only" are evaluated while the network is
-read, and must not depend on data or parameters (Shape and Size may: shapes are known). So are all
-the others where their inputs are known, such as the integers that shapes are made from.
+*Derivatives*: which orders are taken; 2 is what Hessian products need. "beside kinks" means
+piecewise: at a kink, the [conventions](conventions.md) decide. 0 means that they are zero wherever
+there are any. Operators for "constants only" are evaluated while the network is read, and must not
+depend on data or parameters (Shape and Size may: shapes are known). So are all the others where
+their inputs are known, such as the integers that shapes are made from.
 
-*Limits*: what of ONNX's definition is not taken.
+*Not supported*: what of ONNX's definition is not taken, attributes among it.
 
-*Cases*: how many models of [test/fixtures/operators](../test/fixtures/operators/README.md) test it,
-and in which opsets. Each is held against other engines in its value, and against differences in its
-first and second derivatives.
+*Tested by*: how many models of [test/fixtures/operators](../test/fixtures/operators/README.md), and
+in which opsets; each is held against other engines in its value, and against differences in its
+first and second derivatives. "of ONNX": how many of ONNX's own backend tests, as far as they pass
+(test/fixtures/backend/skipped.txt has the rest, with reasons), have the operator in their graph; their
+values are compared, and first and second derivatives checked where there are any.
 
-| Operator | Opsets | Derivative | Limits | Cases |
+| Operator | Opsets | Derivatives | Not supported | Tested by |
 | --- | --- | --- | --- | --- |
 ${lines.join("\n")}
 `;

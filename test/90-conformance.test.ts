@@ -2,6 +2,8 @@
  * ONNX's own tests of its operators and of converted models (Debian's package libonnx-testdata):
  * every one of them passes, or stands in the list of those that do not, each with its reason.
  */
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
 import {
   agrees,
   backendTests,
@@ -47,6 +49,17 @@ if (TESTS.length === 0) {
     const passing: string[] = [];
     for (const one of refused) if (await passes(one).catch(() => false)) passing.push(one.name);
     expect(passing).toEqual([]);
+  });
+
+  const debian = process.env.EIGENSCOPE_ONNX_TESTDATA === undefined;
+  (debian ? test : test.skip)("what docs/operators.md counts is what there is", () => {
+    const { status, stderr } = spawnSync(
+      process.execPath,
+      [join(__dirname, "../scripts/count-backend-tests.mjs"), "--check"],
+      { encoding: "utf8" },
+    );
+    expect(stderr).toBe("");
+    expect(status).toBe(0);
   });
 
   test("what ONNX's tests of operators in use are: all of them pass", () => {
