@@ -7,6 +7,7 @@ export type FamilyName =
   | "rescaling"
   | "scale-invariance"
   | "linear-gauge"
+  | "stream-rotation"
   | "batchnorm-gauge"
   | "softmax-translation"
   | "normalisation-translation"
@@ -52,6 +53,11 @@ export const FAMILIES: readonly FamilyRow[] = [
     name: "linear-gauge",
     summary: "an invertible matrix after one linear map, its inverse before the next",
     is: (found) => scales(found, "matrix"),
+  },
+  {
+    name: "stream-rotation",
+    summary: "a residual stream that only normalisations read turned, and what reads them back",
+    is: () => false, // Found on their own: see rotations.ts.
   },
   {
     name: "sign-flip",

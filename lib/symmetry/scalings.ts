@@ -272,8 +272,8 @@ class System {
         mapped.add(x).add(y);
       }
     }
+    // What a slice leaves out may scale.
     for (const value of new Set([...node.in, ...links.map(operandOf)]))
-      // What a slice leaves out may scale.
       for (const piece of held(value))
         if (!mapped.has(piece) && !(node.op === "Slice" && leavesOut(node, piece)))
           this.demands.add(this.forms.get(piece));
@@ -547,7 +547,7 @@ function isMatrix(system: System, solution: Float64Array): boolean {
     if (!touched) continue;
     if (!LINEAR.has(node.op) || isPooled(node, links)) return false;
     if ((node.op === "Mul" || node.op === "Dot") && node.in[0] === node.in[1]) return false;
-    const alike = node.op === "Add" || node.op === "Sub" || node.op === "Select";
+    const alike = ["Add", "Sub", "Select", "Concat"].includes(node.op);
     const sources = new Map<AtomPiece, { operands: Set<number>; scaled: boolean }>();
     for (const link of links) {
       if (link.result === undefined) {

@@ -18,6 +18,7 @@ import {
   TranslationInstance,
 } from "./instances";
 import { type OrbitDimension, orbitBasis, orbitDimension } from "./orbits";
+import { findRotations, RotationInstance } from "./rotations";
 import { findScalings } from "./scalings";
 import { slicesFirst } from "./slices";
 import { findTranslations, genericPrimals } from "./translations";
@@ -179,5 +180,6 @@ export function symmetries(model: Model, options?: SymmetriesOptions): Symmetrie
       (translation) =>
         new TranslationInstance(subject, familyOf({ translation }, graph), translation),
     ),
+    ...findRotations(graph).map((rotation) => new RotationInstance(subject, rotation)),
   ]);
 }
