@@ -298,19 +298,15 @@ class Mapper {
       const first = moduleOfTensor(state.name);
       const before = this.#state.has(`${first}.bias`) ? [`${first}.bias`] : [];
       const which = [...new Set(found.map((each) => each.norm.prefix))];
-      const note =
-        which.length === 1
-          ? `with the batch norm ${norm.prefix}`
-          : `with one of the equal batch norms ${few(which, 3)}`;
+      const known = which.length === 1;
+      const what = known
+        ? `the batch norm ${norm.prefix}`
+        : `one of ${which.length} equal batch norms`;
+      // A shift of zeros is optimised away.
+      const note = `with ${what}${inputs[2] ? "" : ", its shift left out"}`;
       for (const each of found) for (const name of each.norm.names) this.#used.add(name);
-      this.#set(
-        weight.name,
-        "fused",
-        [state.name, ...(which.length === 1 ? norm.names : [])],
-        note,
-      );
-      if (bias)
-        this.#set(bias.name, "fused", [...before, ...(which.length === 1 ? norm.names : [])], note);
+      this.#set(weight.name, "fused", [state.name, ...(known ? norm.names : [])], note);
+      if (bias) this.#set(bias.name, "fused", [...before, ...(known ? norm.names : [])], note);
     }
   }
 
