@@ -193,10 +193,12 @@ function onnxruntime(file: string, which: RealModel, x: Float32Array, output: st
   const { status, stdout, stderr } = spawnSync(
     process.execPath,
     [join(__dirname, "support", "onnxruntime.mjs")],
-    { input: JSON.stringify({ file, output, runs }), encoding: "utf8", maxBuffer: 2 ** 26 },
+    { input: JSON.stringify([{ file, output, runs }]), encoding: "utf8", maxBuffer: 2 ** 26 },
   );
   if (status !== 0) throw new Error(stderr);
-  return JSON.parse(stdout) as number[];
+  const [numbers] = JSON.parse(stdout) as (number[] | string)[];
+  if (typeof numbers !== "object") throw new Error(`onnxruntime: ${numbers}`);
+  return numbers;
 }
 
 /** The loss, and its gradient, at the parameters and so many steps along a direction. */
