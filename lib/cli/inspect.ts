@@ -1,10 +1,12 @@
 /** eigenscope inspect: what is in the model, and with data, how its curvature is computed. */
 
-import { OptionError } from "../errors";
+import { EigenscopeError, OptionError } from "../errors";
 import type { OperatorReport } from "../linear-operator";
 import type { Model } from "../model/model";
 import { describeModes } from "../model/modes";
 import type { StateDictMatch } from "../model/state-dict";
+import { permutationGroups } from "../symmetry/permutations";
+import { symmetries } from "../symmetry/symmetries";
 import type { Globals, SubjectArguments } from "./arguments";
 import { count, print, printJson, size, table, warn } from "./output";
 import { hasData, makeOperator, openData, openModel } from "./subject";
@@ -35,6 +37,8 @@ export async function run(
     ...(model.stateDict && { stateDict: model.stateDict }),
     warnings: [...model.warnings],
   };
+  const found = symmetryOf(model);
+  if (found) Object.assign(document, { symmetries: found });
   let plan: string | undefined;
   if (hasData(args)) {
     using operator = makeOperator(model, await openData(args, signal), args);
@@ -48,6 +52,28 @@ export async function run(
   return 0;
 }
 
+/** Networks of more parameters are left to eigenscope symmetry, which takes its time. */
+const SMALL = 200_000;
+
+/** Units that can be exchanged, and generators of continuous symmetries, where that is cheap. */
+function symmetryOf(
+  model: Model,
+): { groups: number; units: number; generators: number } | undefined {
+  if (model.parameterCount > SMALL || model.parameterCount === 0) return undefined;
+  try {
+    const groups = permutationGroups(model);
+    return {
+      groups: groups.length,
+      units: groups.reduce((sum, { size: units }) => sum + units, 0),
+      generators: symmetries(model).families.reduce((sum, { dimension }) => sum + dimension, 0),
+    };
+  } catch (error) {
+    // Operators that are not supported, and lengths that only data tell.
+    if (error instanceof EigenscopeError) return undefined;
+    throw error;
+  }
+}
+
 function shapeText(shape: readonly (number | string)[] | null): string {
   return shape ? `(${shape.join(", ")})` : "(any rank)";
 }
@@ -58,7 +84,9 @@ function origin(match: StateDictMatch | undefined): string {
   const { rule, names, note } = match;
   const first = names.slice(0, 4).join(rule === "ambiguous" ? " or " : " + ");
   const text = names.length > 4 ? `${first}, ...` : first;
-  return note === "" ? text : rule === "rows" ? `${note} ${text}` : `${text} (${note})`;
+  if (note === "") return text;
+  if (rule === "fused") return `${names[0] ?? "a shift"} ${note}`;
+  return rule === "rows" ? `${note} ${text}` : `${text} (${note})`;
 }
 
 function printHuman(
@@ -111,6 +139,12 @@ function printHuman(
     for (const line of table(["operator", "node", "why"], lines)) print(line);
   }
 
+  const found = document.symmetries as ReturnType<typeof symmetryOf>;
+  if (found)
+    print(
+      `\nSymmetries: ${count(found.units)} units in ${count(found.groups)} groups can be exchanged; ` +
+        `${count(found.generators)} continuous generators`,
+    );
   const report = document.report as OperatorReport | undefined;
   if (report) {
     print(`\nThe Gauss-Newton split lies ${report.split}.`);
