@@ -33,9 +33,27 @@ export function transpose(values: Float64Array, rows: number, columns: number): 
 /** Equal numbers, those of the state_dict perhaps rounded to float32. */
 export function sameValues(stored: Float64Array, state: Float64Array): boolean {
   if (stored.length !== state.length) return false;
-  for (let i = 0; i < stored.length; i++)
-    if (stored[i] !== state[i] && stored[i] !== Math.fround(state[i]!)) return false;
+  for (let i = 0; i < stored.length; i++) if (!sameValue(stored[i]!, state[i]!)) return false;
   return true;
+}
+
+const sameValue = (stored: number, state: number) =>
+  stored === state || stored === Math.fround(state);
+
+/** Whether a stored tensor is the form of these tensors. */
+export function matches(form: Form, stored: Float64Array, parts: readonly Float64Array[]): boolean {
+  if (form.rule === "transposed") {
+    // Most are told from others by a few numbers, before all are turned.
+    const [rows, columns] = form.shape as [number, number];
+    const [state] = parts as [Float64Array];
+    for (const [r, c] of [
+      [0, 1],
+      [1, 0],
+      [rows - 1, columns - 2],
+    ] as const)
+      if (!sameValue(stored[r * columns + c]!, state[c * rows + r]!)) return false;
+  }
+  return sameValues(stored, form.assemble(parts));
 }
 
 /** Whether two numbers of a tensor differ: new layers hold many equal tensors of ones and zeros. */

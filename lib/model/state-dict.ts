@@ -11,6 +11,7 @@ import {
   type Form,
   findRows,
   formsBySize,
+  matches,
   type StateTensor,
   sameShape,
   sameValues,
@@ -147,6 +148,9 @@ function moduleOfNode(name: string): string {
 }
 const moduleOfTensor = (name: string) => name.slice(0, Math.max(0, name.lastIndexOf(".")));
 
+const shiftFirst = (names: readonly string[]) =>
+  [...names].sort((a, b) => Number(b.endsWith("bias")) - Number(a.endsWith("bias")));
+
 class Mapper {
   readonly #matches = new Map<string, StateDictMatch>();
   /** Names of the state_dict that a tensor of the file holds, with that tensor. */
@@ -218,7 +222,7 @@ class Mapper {
       const { name, shape, values } = tensor;
       const equal = (forms.get(values.length) ?? []).filter((form) => {
         const parts = form.names.map((each) => this.#state.get(each)!.values);
-        return sameValues(values, form.assemble(parts));
+        return matches(form, values, parts);
       });
       // Transposed and as it is look the same where all numbers are equal.
       const fitting = equal.filter((form) => sameShape(form.shape, shape));
@@ -306,7 +310,8 @@ class Mapper {
       const note = `with ${what}${inputs[2] ? "" : ", its shift left out"}`;
       for (const each of found) for (const name of each.norm.names) this.#used.add(name);
       this.#set(weight.name, "fused", [state.name, ...(known ? norm.names : [])], note);
-      if (bias) this.#set(bias.name, "fused", [...before, ...(known ? norm.names : [])], note);
+      if (bias)
+        this.#set(bias.name, "fused", [...before, ...(known ? shiftFirst(norm.names) : [])], note);
     }
   }
 
