@@ -1,5 +1,6 @@
 // Files of PyTorch's exporters against their state_dict: what the exporters merge, fuse, untie and
 // rename is found, and the Hessian is PyTorch's or a warning says what differs.
+import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import {
@@ -171,4 +172,16 @@ describe("VGG with batch norm", () => {
     );
     expect(mappingOf(model).join("\n")).toMatch(/nothing in the state_dict makes 0\.weight/);
   });
+});
+
+test("npm run test:torch says loudly where it has no PyTorch", () => {
+  const script = join(__dirname, "..", "scripts", "test-torch.mjs");
+  const { status, stdout, stderr } = spawnSync(process.execPath, [script, "--offline"], {
+    encoding: "utf8",
+    env: { ...process.env, EIGENSCOPE_PYTHON: join(ZOO, "no-python") },
+  });
+  expect(status).toBe(3);
+  expect(stdout).toBe("");
+  expect(stderr).toMatch(/NO PYTORCH: EIGENSCOPE_PYTHON=.*no-python cannot import torch/);
+  expect(stderr).toMatch(/were NOT compared/);
 });
