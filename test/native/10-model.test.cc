@@ -286,7 +286,7 @@ TEST_CASE("scales that exporters merged are noticed") {
   m.node("LayerNormalization", {"h", "a.weight", "b.bias"}, {"y"});
   const Roles roles = assignRoles(m.model);
   REQUIRE(roles.warnings.size() == 1);
-  CHECK(roles.warnings[0].find("a.weight is the scale or shift of 2") != std::string::npos);
+  CHECK(roles.warnings[0].find("a.weight is the scale, shift or bias of 2") != std::string::npos);
 }
 
 TEST_CASE("only the chosen output counts") {
