@@ -73,7 +73,7 @@ const dataOf = ({ x, shape, y }: Reference): Promise<DataSet> =>
 const precision = "float64" as const;
 
 describe("statistics of the batch", () => {
-  const cases = ["mlp_training", "cnn_eval", "mlp_static"].flatMap((name) =>
+  const cases = ["mlp_training", "cnn_eval", "mlp_static", "mlp_dynamo"].flatMap((name) =>
     reference(name).batches.map(({ batch }, i) => [name, batch, i] as const),
   );
   it.each(cases)("%s in batches of %i agrees with PyTorch", async (name, batch, i) => {

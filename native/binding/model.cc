@@ -201,7 +201,10 @@ std::shared_ptr<const LoadedModel> load(Napi::Value value, Napi::Value optionsVa
   loaded->warnings = std::move(roles.warnings);
   if (modes.batchNorm == onnx::Modes::Statistics::Batch && !onnx::usesBatchStatistics(*model))
     loaded->warnings.emplace_back(
-        "batchNorm: the output needs no BatchNormalization, so the option changes nothing");
+        "batchNorm: the output needs no BatchNormalization, so the option changes nothing; "
+        "exporters "
+        "fold it into the layer before unless told not to: training=TrainingMode.PRESERVE and "
+        "do_constant_folding=False, or dynamo=True and optimize=False");
   if (modes.dropout && !onnx::usesDropout(*model))
     loaded->warnings.emplace_back(
         "dropout: the output needs no Dropout, so the option changes nothing; exporters leave it "
