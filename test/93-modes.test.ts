@@ -175,6 +175,36 @@ describe("statistics of the batch", () => {
   });
 });
 
+describe("a normalisation over the batch that is written out", () => {
+  const network = (axis: bigint) =>
+    loadModel(
+      modelBytes({
+        nodes: [
+          node("MatMul", ["x", "w"], ["h"]),
+          node("ReduceMean", ["h"], ["mean"], { axes: [axis] }),
+          node("Sub", ["h", "mean"], ["out"]),
+        ],
+        inputs: [value("x", ["N", 2])],
+        outputs: [value("out", ["N", 2])],
+        initializers: [doubles("w", [2, 2], [1, 2, 3, 4])],
+      }),
+      { loss: "mse" },
+    );
+  it.each([
+    [0n, true],
+    [1n, false],
+  ])("over axis %i warns: %s", async (axis, warns) => {
+    using model = await network(axis);
+    using data = await loadData({
+      x: { data: vector(12), shape: [6, 2] },
+      y: { data: vector(12, 1), shape: [6, 2] },
+    });
+    using H = hessian(model, data, { precision });
+    const [report] = await H.report();
+    expect(/samples depend on each other/.test(report!.warnings.join())).toBe(warns);
+  });
+});
+
 describe("files of training mode", () => {
   it("are not supported until batchNorm says which statistics are meant", async () => {
     using model = await open("mlp_training");

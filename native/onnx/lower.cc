@@ -6,7 +6,9 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "ir/sample_axes.h"
 #include "onnx/intended.h"
+#include "onnx/modes.h"
 #include "onnx/table.h"
 
 namespace eigenscope::onnx {
@@ -135,6 +137,7 @@ class Lowering {
       throw Error(ErrorKind::UnsupportedOperator,
                   "output \"" + output_ + "\" is a sequence of tensors; choose a tensor");
     lowered.output = builder_.plain(value(output_));
+    warnOfMixing(lowered.output);
     splitActivation(lowered);
     lowered.warnings = warnings_;
     return lowered;
@@ -327,6 +330,28 @@ class Lowering {
               ": export it with a dynamic batch axis, or use batches of " +
               std::to_string(batch_.declared);
     throw Error(error.kind, text);
+  }
+
+  // A normalisation by the statistics of the batch may be written out, and then nothing tells it
+  // from other sums but its axis. A number for the whole batch is a loss, which is no such case.
+  void warnOfMixing(Id output) {
+    const Graph& g = builder_.graph;
+    const Shape& shape = g.shape(output);
+    if (rows_ < 2 || shape.empty() || shape[0] != rows_ || usesBatchStatistics(model_)) return;
+    const auto axes = findSampleAxes(g, rows_);
+    for (Id id : reachable(g, {output})) {
+      const Node& node = g[id];
+      if (node.op != Op::Sum && node.op != Op::ReduceMax) continue;
+      const auto& axis = axes[static_cast<size_t>(node.in[0])];
+      const auto& over = node.attr.ints;
+      if (!axis || std::find(over.begin(), over.end(), axis->axis) == over.end()) continue;
+      warnings_.push_back(
+          "the network sums or compares values of all samples of a micro-batch, so samples depend "
+          "on each other: results are those of batches of the option `batch`, which must be "
+          "stated, "
+          "and quantities of single samples mean nothing");
+      return;
+    }
   }
 
   // Where the output is a Softmax, LogSoftmax or Sigmoid, perhaps moved: the same with its input.
