@@ -37,7 +37,7 @@ function subjectOf({ subject = ["model", "a network exported to ONNX"] }: Comman
 
 function program(finish: (code: number) => void, globals: Globals): Command {
   const top = new Command("eigenscope")
-    .description("Spectra of the Hessian, Gauss-Newton and Fisher matrices of ONNX networks")
+    .description("Curvature spectra, sub-networks, symmetries and ranks of ONNX networks")
     .option("--version", "print the version; with --verbose, of everything below as well")
     .option("--verbose", "more of --version")
     .helpCommand(false)
