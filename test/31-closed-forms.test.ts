@@ -169,7 +169,7 @@ describe("softmax with cross-entropy on one sample, p = (.5, .3, .2)", () => {
       [1.940512, 1.159488, 0, 0, 0, 0],
       [1.9, 0, 0, 0, 0, 0],
     ],
-  ])("x = %p: (diag(p) - p p^T) kron x x^T", async (x, listed, empirical) => {
+  ])("x = %p: (diag(p) - p p^T) kron x x^T (O13)", async (x, listed, empirical) => {
     const { model, data, options } = await problem(x);
     const matrix = kron(
       spread,

@@ -18,7 +18,7 @@ function diagonal(
   return linearOperator(n, (V) => V.map((x, i) => x * values[i % n]!), { dtype });
 }
 
-test("the example of three steps on diag(1, 2, 3, 4)", async () => {
+test("the example of three steps on diag(1, 2, 3, 4) (O21)", async () => {
   const found = await spectralDensity(diagonal([1, 2, 3, 4]), { steps: 3, probes: 3 });
   for (let k = 0; k < 3; k++) {
     const [a, b, c] = found.nodes[k]!;

@@ -108,7 +108,7 @@ describe("worked examples (reference table 6.1)", () => {
     }
   });
 
-  test("their overlaps", async () => {
+  test("their overlaps (O15)", async () => {
     const { model, initial } = await pair();
     const [large, increase, moved] = await masks(
       model,

@@ -34,7 +34,7 @@ const TABLE: [number[], ...number[]][] = [
   [[1, 0.1, 0.01, 0.001], 1.221978, 1.433591, 0.259817, 1.111, 1.010101, 1000, 0.694644],
 ];
 
-test.each(TABLE)("the measures of %p", (spectrum, ...wanted) => {
+test.each(TABLE)("the measures of %p (O14)", (spectrum, ...wanted) => {
   const [ratio, rank, entropy, intrinsic, stable, condition, inequality] = wanted;
   const digits = (got: number, want: number) => expect(Math.abs(got - want)).toBeLessThan(6e-7);
   digits(participationRatio(spectrum), ratio!);

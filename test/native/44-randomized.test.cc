@@ -143,7 +143,7 @@ TEST_CASE("Nystrom values lie below the eigenvalues and meet the trace bound") {
   CHECK(trace - captured > 0);
 }
 
-TEST_CASE("Nystrom refuses indefinite operators, whatever the sketch hit") {
+TEST_CASE("Nystrom refuses indefinite operators, whatever the sketch hit (O21)") {
   for (Precision precision : kPrecisions) {
     EigshOptions options;
     options.k = 1;
