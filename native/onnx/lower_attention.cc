@@ -1,3 +1,4 @@
+#include <array>
 #include <cmath>
 
 #include "onnx/lower_index.h"
@@ -112,8 +113,12 @@ Results attention(Call& c) {
   v = forHeads(c, v, heads);
   const double scale = c.number("scale", 1 / std::sqrt(static_cast<double>(shape[3])));
   Value scores = c.b.dot(c.b.scale(q, scale), "bhqd", k, "bhkd", "bhqk");
+  // What the fourth output shows: products, capped, masked, or weights.
+  const int64_t shown = c.integer("qk_matmul_output_mode", 0);
+  std::array<Value, 4> stages = {scores};
   const double cap = c.number("softcap", 0);
   if (cap > 0) scores = c.b.scale(c.b.unary(Op::Tanh, c.b.scale(scores, 1 / cap)), cap);
+  stages[1] = scores;
   Value seen = seenByPosition(c, shape[2], keys, past);
   if (c.has(3)) {
     const Value mask = padded(c, c.in(3), keys);
@@ -125,12 +130,16 @@ Results attention(Call& c) {
     else
       scores = c.b.add(scores, mask);
   }
-  Value y = c.b.dot(weights(c, scores, seen), "bhqk", v, "bhkd", "bhqd");
+  stages[2] = seen.empty() ? scores : c.b.select(seen, scores, minusInfinity());
+  stages[3] = weights(c, scores, seen);
+  if (shown < 0 || shown > 3)
+    c.mismatch("expected qk_matmul_output_mode from 0 to 3, got " + std::to_string(shown));
+  Value y = c.b.dot(stages[3], "bhqk", v, "bhkd", "bhqd");
   if (c.rank(0) == 3) {
     const Shape out = c.b.shape(y);
     y = c.b.reshape(c.b.transpose(y, {0, 2, 1, 3}), {out[0], out[2], out[1] * out[3]});
   }
-  return {y, presentKey, presentValue};
+  return {y, presentKey, presentValue, stages[shown]};
 }
 
 // Pairs (a, b) of each head turned by the angle of their position: (a cos - b sin, a sin + b cos).
@@ -178,8 +187,8 @@ const Operator kTable[] = {
     {.name = "Attention",
      .lower = attention,
      .since = 23,
-     .outputs = 3,
-     .limits = "no qk_matmul_output; by an additive mask every query sees some key"},
+     .outputs = 4,
+     .limits = "by an additive mask every query sees some key"},
     {.name = "RotaryEmbedding", .lower = rotaryEmbedding, .since = 23},
 };
 

@@ -3,8 +3,8 @@
 #include "onnx/lower_index.h"
 #include "onnx/table.h"
 
-// GridSample reads images between their pixels, at places that may be computed; Col2Im adds up
-// patches.
+// GridSample reads images and volumes between their pixels, at places that may be computed, such as
+// those of AffineGrid; Col2Im adds up patches.
 namespace eigenscope::onnx {
 
 namespace {
@@ -67,31 +67,95 @@ std::vector<Neighbour> neighbours(Call& c, const Value& x, int64_t length) {
   return {one(low, c.b.sub(real(1), part)), one(c.b.shift(low, 1), part)};
 }
 
+// A corner of the cell that a place lies in: where its pixel is stored, and its share.
+struct Corner {
+  Value flat, inside, weight;
+};
+
+// x [batch, channels, spatial axes], places [batch, as many axes, a coordinate for each of them,
+// the last axis first].
 Results gridSample(Call& c) {
   const Shape image = c.shape(0), grid = c.shape(1);
-  if (image.size() != 4) c.unsupported("volumes; only images [batch, channels, H, W] are taken");
-  if (grid.size() != 4 || grid[0] != image[0] || grid[3] != 2)
+  const auto axes = static_cast<int64_t>(image.size()) - 2;
+  if (axes < 1 || grid.size() != image.size() || grid[0] != image[0] || grid.back() != axes)
     c.mismatch("the grid " + show(grid) + " does not fit the image " + show(image));
-  const int64_t channels = image[1], h = image[2], w = image[3];
-  const Value rows =
-      c.b.reshape(c.b.transpose(c.in(0), {0, 2, 3, 1}), {image[0] * h * w, channels});
-  auto axis = [&](int64_t which, int64_t length) {
-    const Value place = c.b.squeeze(c.b.sliceAxis(c.in(1), 3, which, 1), {3});
-    return neighbours(c, pixels(c, place, length), length);
-  };
-  const std::vector<Neighbour> across = axis(0, w), down = axis(1, h);
-  const Value sample = countingAlong(0, {image[0], 1, 1});
+  Axes channelsLast = {0}, back = {0, axes + 1};
+  int64_t pixelCount = image[0];
+  for (int64_t d = 0; d < axes; ++d) {
+    channelsLast.push_back(d + 2);
+    back.push_back(d + 1);
+    pixelCount *= image[d + 2];
+  }
+  channelsLast.push_back(1);
+  const Value rows = c.b.reshape(c.b.transpose(c.in(0), channelsLast), {pixelCount, image[1]});
+
+  Shape counting(axes + 1, 1);
+  counting[0] = image[0];
+  std::vector<Corner> corners = {{countingAlong(0, counting), {}, {}}};
+  for (int64_t d = 0; d < axes; ++d) {
+    const int64_t length = image[d + 2];
+    const Value place = c.b.squeeze(c.b.sliceAxis(c.in(1), axes + 1, axes - 1 - d, 1), {axes + 1});
+    const std::vector<Neighbour> along = neighbours(c, pixels(c, place, length), length);
+    std::vector<Corner> finer;
+    for (const Corner& corner : corners)
+      for (const Neighbour& next : along)
+        finer.push_back({c.b.add(c.b.scale(corner.flat, static_cast<double>(length)), next.at),
+                         d == 0 ? next.inside : c.b.binary(Op::And, corner.inside, next.inside),
+                         d == 0 ? next.weight : c.b.mul(corner.weight, next.weight)});
+    corners = std::move(finer);
+  }
   Value sum;
-  for (const Neighbour& y : down)
-    for (const Neighbour& x : across) {
-      const Value row = c.b.add(c.b.scale(sample, static_cast<double>(h)), y.at);
-      const Value flat = c.b.add(c.b.scale(row, static_cast<double>(w)), x.at);
-      const Value inside = c.b.binary(Op::And, y.inside, x.inside);
-      const Value weight = c.b.select(inside, c.b.mul(y.weight, x.weight), real(0));
-      const Value term = c.b.mul(c.b.gather(rows, flat, 0), c.b.unsqueeze(weight, {3}));
-      sum = sum.empty() ? term : c.b.add(sum, term);
-    }
-  return {c.b.transpose(sum, {0, 3, 1, 2})};
+  for (const Corner& corner : corners) {
+    const Value weight = c.b.select(corner.inside, corner.weight, real(0));
+    const Value term = c.b.mul(c.b.gather(rows, corner.flat, 0), c.b.unsqueeze(weight, {axes + 1}));
+    sum = sum.empty() ? term : c.b.add(sum, term);
+  }
+  return {c.b.transpose(sum, back)};
+}
+
+// Where the centres of pixels lie in [-1, 1].
+std::vector<double> centres(int64_t length, bool corners) {
+  std::vector<double> at(length);
+  const auto n = static_cast<double>(length);
+  for (int64_t i = 0; i < length; ++i) {
+    const auto k = static_cast<double>(i);
+    at[i] = corners ? (length == 1 ? 0 : 2 * k / (n - 1) - 1) : (2 * k + 1) / n - 1;
+  }
+  return at;
+}
+
+// theta [batch, d, d + 1] of each place of an image [batch, channels, d axes]: its coordinates, the
+// last axis first, and 1.
+Results affineGrid(Call& c) {
+  const Shape theta = c.shape(0), size = c.known(1);
+  const auto axes = static_cast<int64_t>(size.size()) - 2;
+  if (axes < 1 || theta.size() != 3 || theta[0] != size[0] || theta[1] != axes ||
+      theta[2] != axes + 1)
+    c.mismatch("matrices " + show(theta) + " do not fit a grid for images " + show(size));
+  const Shape space(size.begin() + 2, size.end());
+  constexpr int64_t kMost = int64_t{1} << 31;
+  for (int64_t length : space)
+    if (length < 0 || length > kMost) c.mismatch("sizes are out of range: " + show(size));
+  const bool corners = c.integer("align_corners", 0) != 0;
+  std::vector<Value> along;
+  for (int64_t d = axes; d-- > 0;) {
+    Shape alone(axes, 1);
+    alone[d] = space[d];
+    Shape full = space;
+    full.push_back(1);
+    alone.push_back(1);
+    along.push_back(c.b.broadcast(
+        Builder::known(tensorOf(centres(space[d], corners), alone, Type::Real)), full));
+  }
+  Shape ones = space;
+  ones.push_back(1);
+  along.push_back(c.b.broadcast(real(1), ones));
+  const int64_t places = count(space);
+  const Value points = c.b.reshape(c.b.concat(along, axes), {places, axes + 1});
+  Shape shape = {theta[0]};
+  shape.insert(shape.end(), space.begin(), space.end());
+  shape.push_back(axes);
+  return {c.b.reshape(c.b.dot(c.in(0), "nok", points, "pk", "npo"), shape)};
 }
 
 std::string refuseGrid(const NodeDef& node) {
@@ -150,12 +214,13 @@ Results col2Im(Call& c) {
 }
 
 const Operator kTable[] = {
+    {.name = "AffineGrid", .lower = affineGrid, .since = 20, .limits = "a constant size"},
     {.name = "Col2Im", .lower = col2Im, .since = 18, .limits = "constant shapes"},
     {.name = "GridSample",
      .grade = Grade::Piecewise,
      .lower = gridSample,
      .since = 16,
-     .limits = "images (rank 4), linear and nearest",
+     .limits = "no cubic interpolation",
      .refuse = refuseGrid},
 };
 

@@ -222,6 +222,50 @@ Results topK(Call& c) {
   return {moved(c.b.gather(flat, c.b.concat(picked, 1), 0)), moved(c.b.concat(places, 1))};
 }
 
+// Steps of a sequence are written into a cache from a place on that each sample has of its own.
+// Each place of the cache looks up the step that comes there, if one does.
+Results tensorScatter(Call& c) {
+  const Shape cache = c.shape(0), update = c.shape(1);
+  const auto rank = static_cast<int64_t>(cache.size());
+  const int64_t axis = normalAxis(c.integer("axis", -2), rank);
+  Shape expected = cache;
+  if (axis > 0 && axis < static_cast<int64_t>(update.size())) expected[axis] = update[axis];
+  const std::string mode = c.text("mode", "linear");
+  if (axis == 0 || update != expected || update[axis] > cache[axis] || update[axis] == 0)
+    c.mismatch("the update " + show(update) + " does not fit the cache " + show(cache) +
+               " along axis " + std::to_string(axis));
+  if (mode != "linear" && mode != "circular") c.unsupported("attribute mode = " + mode);
+  const int64_t samples = cache[0], places = cache[axis], steps = update[axis];
+
+  Axes perm = {0, axis}, back(rank);
+  for (int64_t d = 1; d < rank; ++d)
+    if (d != axis) perm.push_back(d);
+  Shape moved(rank);
+  for (int64_t d = 0; d < rank; ++d) {
+    back[perm[d]] = d;
+    moved[d] = cache[perm[d]];
+  }
+  const int64_t width = count(cache) / (samples * places);
+
+  const auto real = [](int64_t n) { return Builder::number(static_cast<double>(n)); };
+  const Value from = c.has(2) ? c.b.cast(c.b.reshape(c.in(2), {samples, 1}), Type::Real) : real(0);
+  Value step = c.b.sub(c.b.cast(countingAlong(1, {samples, places}), Type::Real), from);
+  if (mode == "circular") {
+    const double turn = static_cast<double>(places);
+    step = c.b.sub(step, c.b.scale(c.b.unary(Op::Floor, c.b.scale(step, 1 / turn)), turn));
+  }
+  step = c.b.broadcast(step, {samples, places});
+  const Value written = c.b.binary(Op::And, c.b.binary(Op::LessEqual, real(0), step),
+                                   c.b.binary(Op::Less, step, real(steps)));
+  const Value near = c.b.cast(c.b.min(c.b.max(step, real(0)), real(steps - 1)), Type::Int);
+  const Value row =
+      c.b.add(c.b.scale(countingAlong(0, {samples, 1}), static_cast<double>(steps)), near);
+  const Value rows = c.b.reshape(c.b.transpose(c.in(1), perm), {samples * steps, width});
+  const Value old = c.b.reshape(c.b.transpose(c.in(0), perm), {samples, places, width});
+  const Value now = c.b.select(c.b.unsqueeze(written, {2}), c.b.gather(rows, row, 0), old);
+  return {c.b.transpose(c.b.reshape(now, moved), back)};
+}
+
 constexpr Grade kPiecewise = Grade::Piecewise;
 constexpr std::string_view kScatterLimits =
     "reductions mul, max and min with constant indices only";
@@ -238,6 +282,7 @@ const Operator kTable[] = {
      .since = 11,
      .limits = kScatterLimits,
      .refuse = refuseReduction},
+    {.name = "TensorScatter", .lower = tensorScatter, .since = 24},
     {.name = "TopK",
      .grade = kPiecewise,
      .lower = topK,

@@ -353,7 +353,37 @@ Results spaceToDepth(Call& c) {
   return {c.b.reshape(c.b.transpose(apart, perm), {s[0], s[1] * n * n, s[2] / n, s[3] / n})};
 }
 
+// ---- the middle ---------------------------------------------------------------------------------
+
+// Too long an axis loses elements at both ends, too short a one gets zeros there; of an odd number
+// the end has one more.
+Results centerCropPad(Call& c) {
+  Axes all(c.rank(0));
+  std::iota(all.begin(), all.end(), 0);
+  const Axes axes = c.ints("axes", all);
+  const Shape wanted = c.known(1);
+  if (axes.size() != wanted.size())
+    c.mismatch("expected a length for each of " + std::to_string(axes.size()) + " axes, got " +
+               std::to_string(wanted.size()));
+  Value x = c.in(0);
+  for (size_t i = 0; i < axes.size(); ++i) {
+    const int64_t axis = normalAxis(axes[i], c.rank(0));
+    Shape shape = c.b.shape(x);
+    const int64_t length = shape[axis], target = wanted[i];
+    constexpr int64_t kMost = int64_t{1} << 31;
+    if (target < 0 || target > kMost) c.mismatch("lengths are out of range: " + show(wanted));
+    if (length > target) x = c.b.sliceAxis(x, axis, (length - target) / 2, target);
+    if (length >= target) continue;
+    Axes start(shape.size(), 0);
+    start[axis] = (target - length) / 2;
+    shape[axis] = target;
+    x = c.b.unslice(x, start, Axes(shape.size(), 1), shape);
+  }
+  return {x};
+}
+
 const Operator kTable[] = {
+    {.name = "CenterCropPad", .lower = centerCropPad, .since = 18, .limits = "a constant shape"},
     {.name = "Concat", .lower = concat},
     {.name = "ConcatFromSequence", .lower = concatFromSequence, .since = 11, .sequences = true},
     {.name = "Constant",

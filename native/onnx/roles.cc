@@ -50,7 +50,9 @@ const std::map<std::string, Slots>& weightSlots() {
 // Inputs through which nothing is differentiated: shapes, axes, indices, conditions, bounds.
 const std::map<std::string, Slots>& fixedSlots() {
   static const std::map<std::string, Slots> table{
+      {"AffineGrid", {1}},
       {"CastLike", {1}},
+      {"CenterCropPad", {1}},
       {"Clip", {1, 2}},
       {"Col2Im", {1, 2}},
       {"Compress", {1}},
@@ -80,6 +82,7 @@ const std::map<std::string, Slots>& fixedSlots() {
       {"SoftmaxCrossEntropyLoss", {1, 2}},
       {"Split", {1}},
       {"Squeeze", {1}},
+      {"TensorScatter", {2}},
       {"Tile", {1}},
       {"TopK", {1}},
       {"Trilu", {1}},

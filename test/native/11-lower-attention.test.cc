@@ -78,10 +78,10 @@ TEST_SUITE("lowering: attention and fused operators") {
     mask->node("Attention", {"q", "k", "v", "mask"}, {"y"});
     CHECK(contains(messageOf(ErrorKind::DataMismatch, [&] { mask->lower("y"); }),
                    "the mask [2, 3] is for more than 2 keys"));
-    auto output = attentionNet();
-    output->node("Attention", {"q", "k", "v"}, {"a", "b", "c", "y"});
-    CHECK(contains(messageOf(ErrorKind::UnsupportedOperator, [&] { output->lower("y"); }),
-                   "output 3 is not supported"));
+    auto stage = attentionNet();
+    stage->node("Attention", {"q", "k", "v"}, {"y"}, {{"qk_matmul_output_mode", integer(4)}});
+    CHECK(contains(messageOf(ErrorKind::DataMismatch, [&] { stage->lower("y"); }),
+                   "expected qk_matmul_output_mode from 0 to 3, got 4"));
   }
 
   TEST_CASE("RotaryEmbedding turns pairs by the angle of their position") {

@@ -16,6 +16,7 @@ struct Damage {
   Attributes attributes;
   std::vector<std::vector<int64_t>> settings;  // further inputs
   ErrorKind kind = ErrorKind::DataMismatch;
+  int64_t opset = 17;
 };
 
 const std::vector<Damage>& damages() {
@@ -54,6 +55,10 @@ const std::vector<Damage>& damages() {
       {"Resize", {2, 3}, {}, {{}, {1, kHuge}}},
       {"Resize", {2, 3}, {}, {{}, {}}},
       {"Einsum", {2, 3}, {{"equation", text("b...i.->")}}, {}},
+      {"CenterCropPad", {2, 3}, {}, {{2, -1}}, ErrorKind::DataMismatch, 18},
+      {"CenterCropPad", {2, 3}, {}, {{2, kHuge}}, ErrorKind::DataMismatch, 18},
+      {"AffineGrid", {1, 2, 3}, {}, {{1, 1, 2, kHuge}}, ErrorKind::DataMismatch, 20},
+      {"AffineGrid", {1, 2, 3}, {}, {{1, 1, -2, 2}}, ErrorKind::DataMismatch, 20},
   };
   return cases;
 }
@@ -64,7 +69,7 @@ TEST_SUITE("lowering: damaged numbers") {
   TEST_CASE("lengths, axes and windows that are out of range") {
     for (const Damage& damage : damages()) {
       CAPTURE(std::string(damage.op));
-      Net net;
+      Net net(damage.opset);
       net.parameter("x", damage.shape, counting(count(damage.shape)));
       std::vector<std::string> in = {"x"};
       for (const auto& values : damage.settings) {

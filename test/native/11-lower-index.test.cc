@@ -110,6 +110,26 @@ TEST_SUITE("lowering: indexing, padding, reductions") {
     checkClose(old.run("y"), {5, 1, 2});
   }
 
+  TEST_CASE("CenterCropPad takes the middle, or puts zeros around it") {
+    auto run = [](const std::vector<int64_t>& lengths, const Attributes& attributes = {}) {
+      Net net(18);
+      net.parameter("x", {1, 4}, {1, 2, 3, 4}).known("shape", lengths);
+      net.node("CenterCropPad", {"x", "shape"}, {"y"}, attributes);
+      checkDerivatives(net, "y");
+      return net.run("y");
+    };
+    checkClose(run({1, 2}), {2, 3});
+    checkClose(run({1, 1}), {2});
+    checkClose(run({1, 7}), {0, 1, 2, 3, 4, 0, 0});
+    checkClose(run({2, 3}), {1, 2, 3, 0, 0, 0});
+    checkClose(run({5}, {{"axes", ints({-1})}}), {1, 2, 3, 4, 0});
+    Net wrong(18);
+    wrong.parameter("x", {1, 4}, counting(4)).known("shape", {1, 2, 3});
+    wrong.node("CenterCropPad", {"x", "shape"}, {"y"});
+    CHECK(contains(messageOf(ErrorKind::DataMismatch, [&] { wrong.lower("y"); }),
+                   "expected a length for each of 2 axes, got 3"));
+  }
+
   TEST_CASE("reductions over some, all and no axes") {
     struct Case {
       std::string op;

@@ -190,6 +190,38 @@ TEST_SUITE("lowering: recurrent layers and resizing") {
                    "the grid [2, 1, 1, 2] does not fit the image [1, 1, 1, 1]"));
   }
 
+  TEST_CASE("AffineGrid gives the places of pixels, turned and moved") {
+    auto run = [](int64_t corners) {
+      Net net(20);
+      net.parameter("theta", {1, 2, 3}, {2, 0, 0.5, 0, -1, 0});
+      net.constant(wholeOf("size", {4}, {1, 1, 2, 1}));
+      net.node("AffineGrid", {"theta", "size"}, {"y"}, {{"align_corners", integer(corners)}});
+      const Numbers y = net.run("y");
+      checkDerivatives(net, "y");
+      return y;
+    };
+    checkClose(run(0), {0.5, 0.5, 0.5, -0.5});
+    checkClose(run(1), {0.5, 1, 0.5, -1});  // one pixel alone lies in the middle
+    Net wrong(20);
+    wrong.parameter("theta", {1, 2, 3}, counting(6)).constant(wholeOf("size", {3}, {1, 1, 2}));
+    wrong.node("AffineGrid", {"theta", "size"}, {"y"});
+    CHECK(contains(messageOf(ErrorKind::DataMismatch, [&] { wrong.lower("y"); }),
+                   "matrices [1, 2, 3] do not fit a grid for images [1, 1, 2]"));
+  }
+
+  TEST_CASE("GridSample in a volume and along a line") {
+    Net volume(20);
+    volume.parameter("x", {1, 1, 2, 2, 2}, {1, 2, 3, 4, 5, 6, 7, 9});
+    volume.parameter("at", {1, 1, 1, 1, 3}, {0.5, 0, -1});
+    volume.node("GridSample", {"x", "at"}, {"y"}, {{"align_corners", integer(1)}});
+    checkClose(volume.run("y"), {0.5 * (0.25 * 1 + 0.75 * 2) + 0.5 * (0.25 * 3 + 0.75 * 4)});
+    Net line(20);
+    line.parameter("x", {1, 1, 3}, {1, 2, 4}).parameter("at", {1, 1, 1}, {0.5});
+    line.node("GridSample", {"x", "at"}, {"y"}, {{"align_corners", integer(1)}});
+    checkClose(line.run("y"), {3});
+    checkDerivatives(line, "y");
+  }
+
   TEST_CASE("Col2Im adds patches up, and LpPool takes roots of sums") {
     Net net(18);
     net.parameter("x", {1, 4, 2}, counting(8)).known("image", {2, 3}).known("block", {2, 2});

@@ -44,6 +44,32 @@ TEST_SUITE("lowering: scatter and the largest elements") {
                    "reduction median"));
   }
 
+  TEST_CASE("TensorScatter writes steps where each sample is, around the end where asked") {
+    auto run = [](const Attributes& attributes, const Numbers& at) {
+      Net net(24);
+      net.parameter("cache", {2, 3, 1}, counting(6)).parameter("new", {2, 2, 1}, {10, 20, 30, 40});
+      net.input("at", {2}, at, Type::Int);
+      net.node("TensorScatter", {"cache", "new", "at"}, {"y"}, attributes);
+      checkDerivatives(net, "y");
+      return net.run("y");
+    };
+    const Numbers old = counting(6);
+    checkClose(run({}, {0, 1}), {10, 20, old[2], old[3], 30, 40});
+    checkClose(run({{"mode", text("circular")}}, {2, 4}), {20, old[1], 10, old[3], 30, 40});
+    auto fail = [](const Attributes& attributes, Shape update, ErrorKind kind) {
+      Net net(24);
+      const Numbers values = counting(count(update));
+      net.parameter("cache", {2, 3, 1}, counting(6)).parameter("new", update, values);
+      net.node("TensorScatter", {"cache", "new"}, {"y"}, attributes);
+      return messageOf(kind, [&] { net.lower("y"); });
+    };
+    CHECK(contains(fail({}, {2, 4, 1}, ErrorKind::DataMismatch),
+                   "the update [2, 4, 1] does not fit the cache [2, 3, 1] along axis 1"));
+    CHECK(contains(fail({{"axis", integer(0)}}, {2, 3, 1}, ErrorKind::DataMismatch), "axis 0"));
+    CHECK(contains(fail({{"mode", text("ring")}}, {2, 1, 1}, ErrorKind::UnsupportedOperator),
+                   "attribute mode = ring"));
+  }
+
   TEST_CASE("ScatterND places rows, also at positions that come with the data") {
     for (const bool known : {true, false}) {
       Net net(16);
