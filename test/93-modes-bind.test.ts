@@ -139,6 +139,42 @@ describe("bound inputs", () => {
     ).toBeLessThan(1e-13);
   });
 
+  it("say how often a loop runs", async () => {
+    const bytes = modelBytes({
+      nodes: [
+        node("MatMul", ["x", "w"], ["a"]),
+        node("Loop", ["times", "", "a"], ["out"], {
+          body: body(
+            [node("Tanh", ["h"], ["next"]), node("Identity", ["going"], ["goes"])],
+            ["goes", "next"],
+            ["round", "going", "h"],
+          ),
+        }),
+      ],
+      inputs: [value("x", ["N", WIDTH]), value("times", [], DataType.INT64)],
+      outputs: [value("out", ["N", 2])],
+      initializers: [doubles("w", [WIDTH, 2], normals(5, WIDTH * 2))],
+    });
+    using data = await samples();
+    let wanted = product(() => 1);
+    for (let times = 1; times < 4; times++) {
+      wanted = wanted.map(Math.tanh);
+      using model = await loadModel(bytes, { bind: { times } });
+      const { values } = await forward(model, data, { precision });
+      expect(relative(values, wanted)).toBeLessThan(1e-13);
+    }
+    using open = await loadModel(bytes);
+    expect(() => forward(open, data)).toThrow(/trip count \(times\) is no constant/);
+  });
+
+  it("are what an error offers where an input has no data", async () => {
+    using model = await loadModel(masked([WIDTH]));
+    using data = await samples();
+    expect((await rejection(forward(model, data))).message).toMatch(
+      /no array for the model's input mask \(where it is no data, .*--bind mask=VALUE\)/,
+    );
+  });
+
   it("start a recurrent network in any number of samples at once", async () => {
     const H = 3;
     const bytes = modelBytes({

@@ -109,7 +109,11 @@ BoundData bindInputs(const DataSet& data, const std::vector<InputSpec>& inputs, 
         used.push_back(found->name());
       }
     }
-    if (!found) fail("no array for the model's input " + input.name);
+    if (!found)
+      fail("no array for the model's input " + input.name +
+           (inputs.size() > 1
+                ? " (where it is no data, bind a constant to it: --bind " + input.name + "=VALUE)"
+                : ""));
     checkType(*found, input);
     bound.inputs.push_back(fit(*found, input));
   }
