@@ -105,8 +105,10 @@ describe("masks of Dropout", () => {
     expect(await maskOf(untold, data)).toEqual(ones);
     using plain = await network({});
     using H = hessian(plain, data, { precision });
-    const [{ warnings }] = (await H.report()) as [{ warnings: string[] }];
-    expect(warnings.join()).toMatch(/training mode.*dropout: \{ seed \} \(--dropout-seed\)/);
+    const [report] = await H.report();
+    expect(report!.warnings.join()).toMatch(
+      /training mode.*dropout: \{ seed \} \(--dropout-seed\)/,
+    );
   });
 
   it("refuses seeds that are none, and training", async () => {
