@@ -57,6 +57,9 @@ test("--batch-norm batch takes the statistics of --batch samples, and says so", 
   using G = ggn(network, samples, { precision: "float64" });
   const { values } = await eigsh(G, { k: 2 });
   expect(found.values).toEqual([...values]);
+  expect(found.modes).toMatchObject({ batchNorm: "batch", statisticsBatch: 4 });
+  const human = cli("spectrum", ...args, ...data, "--operator", "ggn", "--k", "2");
+  expect(human.out).toMatch(/batch norm: statistics of batches of 4\ndropout: off\nThe Gauss/);
   const { out } = cli("inspect", ...args);
   expect(out).toMatch(/batch norm: statistics of batches of 4\ndropout: off\n/);
   const { modes } = json("inspect", ...args, "--dropout-seed", "18446744073709551615");

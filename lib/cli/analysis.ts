@@ -12,6 +12,7 @@ import { figureToSvg } from "../figures/svg";
 import { figureToVega } from "../figures/vega";
 import type { LinearOperator, OperatorReport } from "../linear-operator";
 import type { Model } from "../model/model";
+import { chosenModes } from "../model/modes";
 import type { Globals, SubjectArguments } from "./arguments";
 import { count, duration, ProgressLine, print, printJson, size, toJson, warn } from "./output";
 import { makeOperator, openData, openModel } from "./subject";
@@ -99,6 +100,7 @@ export async function analyse(
     const warnings = [
       ...new Set([...model.warnings, ...(report?.warnings ?? []), ...(found.warnings ?? [])]),
     ];
+    const modes = chosenModes(model);
     const document = {
       operator: kind,
       precision,
@@ -109,6 +111,8 @@ export async function analyse(
       samples: data.samples,
       split: report?.split,
       batch: report?.batch,
+      // Part of what was computed, where they were chosen.
+      ...(modes.length > 0 && { modes: model.modes }),
       threads: report?.threads,
       peakBytes,
       seconds,
@@ -122,6 +126,7 @@ export async function analyse(
         `${kind} of ${file}: ${count(operator.dim)} parameters, ` +
           `${count(data.samples)} samples, ${precision}`,
       );
+      for (const text of modes) print(text);
       if (report) print(`The Gauss-Newton split lies ${report.split}.\n`);
       found.human();
       const products = found.products === undefined ? "" : `${count(found.products)} products, `;

@@ -2,6 +2,7 @@
 
 import { writeNpy } from "../data/npy";
 import { DataMismatchError, OptionError } from "../errors";
+import { chosenModes } from "../model/modes";
 import { gradient } from "../operators";
 import type { Globals, SubjectArguments } from "./arguments";
 import { count, duration, ProgressLine, print, printJson, short, warn } from "./output";
@@ -51,6 +52,7 @@ export async function run(
         products: rows,
         parameterCount: P,
         split: report!.split,
+        ...(chosenModes(model).length > 0 && { modes: model.modes }),
         batch: report!.batch,
         threads: report!.threads,
         peakBytes: process.resourceUsage().maxRSS * 1024,

@@ -3,6 +3,7 @@
 import { writeNpy } from "../data/npy";
 import { DataMismatchError, OptionError } from "../errors";
 import type { LinearOperator } from "../linear-operator";
+import { chosenModes } from "../model/modes";
 import type { Vectors } from "../native";
 import { type EigenInterval, type Eigenpairs, type EigshOptions, eigsh } from "../spectra";
 import { prepareFolder, writeArtefacts } from "./analysis";
@@ -111,6 +112,7 @@ export async function run(
       ...(trace && { trace }),
       parameterCount: P,
       split: report!.split,
+      ...(chosenModes(model).length > 0 && { modes: model.modes }),
       batch: report!.batch,
       threads: report!.threads,
       peakBytes,
@@ -132,6 +134,7 @@ export async function run(
         `${kind} of ${file}: ${count(P)} parameters, ` +
           `${count(data.samples)} samples, ${precision}`,
       );
+      for (const text of chosenModes(model)) print(text);
       print(`The Gauss-Newton split lies ${report!.split}.\n`);
       const head = ["", "eigenvalue", "+-", "residual", ...(trace ? ["share of trace"] : [])];
       const rows = Array.from(top.values, (value, i) => [

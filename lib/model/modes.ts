@@ -100,5 +100,18 @@ export function describeModes(
   return lines;
 }
 
+/** @internal The same where `loadModel` was told any. */
+export function chosenModes({
+  modes,
+  operators,
+}: {
+  modes: ModelModes;
+  operators: Readonly<Record<string, number>>;
+}): string[] {
+  const { batchNorm, dropoutSeed, bound } = modes;
+  const chosen = batchNorm !== undefined || dropoutSeed !== undefined || bound.length > 0;
+  return chosen ? describeModes(modes, operators) : [];
+}
+
 const shapeText = (shape: readonly number[]) =>
   `(${shape.map((length) => (length < 0 ? "?" : length)).join(", ")})`;
