@@ -26,7 +26,7 @@ import { parseModel } from "./read";
 import { dataTypeName, elementTypeOf, TensorDecoder } from "./tensor";
 
 /** Versions of ONNX's operators whose forms are known. */
-export const OPSETS = { oldest: 1, newest: 24 } as const;
+export const OPSETS = { oldest: 1, newest: 28 } as const;
 
 /** torch.export's word on each stored tensor: PARAMETER, BUFFER, CONSTANT_TENSOR. */
 const KIND_KEY = "pkg.torch.export.graph_signature.InputSpec.kind";

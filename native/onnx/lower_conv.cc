@@ -142,7 +142,38 @@ Results convTranspose(Call& c) {
       })};
 }
 
+// x [batch, channels, length], a kernel [channels, 1, width] for each of them, which sees what came
+// before; what lies before the first is the state, or zeros. The last width - 1 are the next state.
+Results causalConv(Call& c) {
+  const Shape x = c.shape(0), kernel = c.shape(1);
+  const bool fits = x.size() == 3 && kernel.size() == 3 && kernel[0] == x[1] && kernel[1] == 1;
+  if (!fits || kernel[2] < 1)
+    c.mismatch("kernels " + show(kernel) + " do not fit channels of " + show(x));
+  const int64_t before = kernel[2] - 1, length = x[2];
+  const Shape state = {x[0], x[1], before};
+  if (c.has(3) && c.shape(3) != state)
+    c.mismatch("expected a state " + show(state) + ", got " + show(c.shape(3)));
+  const std::string activation = c.text("activation", "none");
+  if (activation != "none" && activation != "silu" && activation != "swish")
+    c.unsupported("attribute activation = " + activation);
+  Value all = c.in(0);
+  if (before > 0) {
+    const Value past = c.has(3) ? c.in(3) : c.b.broadcast(Builder::number(0), state);
+    all = c.b.concat({past, all}, 2);
+  }
+  Value y;
+  for (int64_t k = 0; k <= before; ++k) {
+    const Value weight = c.b.squeeze(c.b.sliceAxis(c.in(1), 2, k, 1), {1});
+    const Value term = c.b.mul(c.b.sliceAxis(all, 2, k, length), weight);
+    y = k == 0 ? term : c.b.add(y, term);
+  }
+  if (c.has(2)) y = c.b.add(y, c.b.unsqueeze(c.in(2), {1}));
+  if (activation != "none") y = c.b.mul(y, c.b.unary(Op::Sigmoid, y));
+  return {y, c.b.sliceAxis(all, 2, length, before)};
+}
+
 const Operator kTable[] = {
+    {.name = "CausalConvWithState", .lower = causalConv, .since = 27, .outputs = 2},
     {.name = "Conv",
      .lower = conv,
      .limits = "one to three spatial axes",

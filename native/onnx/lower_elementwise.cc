@@ -130,6 +130,13 @@ Results swish(Call& c) {
   return {c.b.mul(c.in(0), gate)};
 }
 
+Results swiGlu(Call& c) {
+  if (c.shape(0) != c.shape(1))
+    c.mismatch("expected two inputs of one shape, got " + show(c.shape(0)) + " and " +
+               show(c.shape(1)));
+  return {c.b.mul(swish(c)[0], c.in(1))};
+}
+
 Results mish(Call& c) {
   const Value& x = c.in(0);
   return {c.b.mul(x, c.b.unary(Op::Tanh, c.b.unary(Op::Softplus, x)))};
@@ -415,6 +422,7 @@ const Operator kTable[] = {
     {.name = "Sqrt", .lower = unary<Op::Sqrt>},
     {.name = "Sub", .lower = binary<Op::Sub>},
     {.name = "Sum", .lower = sum},
+    {.name = "SwiGLU", .lower = swiGlu, .since = 28},
     {.name = "Swish", .lower = swish, .since = 24},
     {.name = "Tan", .lower = tan},
     {.name = "Tanh", .lower = unary<Op::Tanh>},

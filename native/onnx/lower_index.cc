@@ -269,6 +269,28 @@ Results nonZero(Call& c) {
   return {Builder::known(tensorOf(all, {rank, static_cast<int64_t>(found[0].size())}, Type::Int))};
 }
 
+// One product after the other: there is no quotient that would be right at zeros.
+Results cumProd(Call& c) {
+  Shape shape = c.shape(0);
+  const int64_t axis = normalAxis(c.known(1).at(0), c.rank(0)), n = shape[axis];
+  const bool exclusive = c.integer("exclusive", 0) != 0, reverse = c.integer("reverse", 0) != 0;
+  constexpr int64_t kMost = 4096;
+  if (n > kMost)
+    c.unsupported("running products of " + std::to_string(n) + " elements; at most " +
+                  std::to_string(kMost) + " are taken");
+  if (n == 0) return {c.in(0)};
+  shape[axis] = 1;
+  Value product = c.b.broadcast(Builder::number(1, c.b.type(c.in(0))), shape);
+  std::vector<Value> products(n);
+  for (int64_t k = 0; k < n; ++k) {
+    const int64_t at = reverse ? n - 1 - k : k;
+    const Value next = c.b.mul(product, c.b.sliceAxis(c.in(0), axis, at, 1));
+    products[at] = exclusive ? product : next;
+    product = next;
+  }
+  return {c.b.concat(products, axis)};
+}
+
 Results cumSum(Call& c) {
   const Shape shape = c.shape(0);
   const int64_t axis = normalAxis(c.known(1).at(0), c.rank(0)), n = shape[axis];
@@ -344,6 +366,10 @@ const Operator kTable[] = {
     {.name = "ArgMax", .grade = kFold, .lower = argExtreme<1>},
     {.name = "ArgMin", .grade = kFold, .lower = argExtreme<-1>},
     {.name = "Compress", .lower = compress, .since = 9, .limits = "a constant mask"},
+    {.name = "CumProd",
+     .lower = cumProd,
+     .since = 26,
+     .limits = "a constant axis of at most 4,096 elements"},
     {.name = "CumSum", .lower = cumSum, .since = 11, .limits = "a constant axis"},
     {.name = "EyeLike", .grade = kFold, .lower = eyeLike},
     {.name = "Gather", .lower = gather},

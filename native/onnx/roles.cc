@@ -21,6 +21,7 @@ using Slots = std::vector<std::size_t>;
 const std::map<std::string, Slots>& weightSlots() {
   static const std::map<std::string, Slots> table{
       {"BatchNormalization", {1, 2}},
+      {"CausalConvWithState", {1, 2}},
       {"Conv", {1, 2}},
       {"ConvTranspose", {1, 2}},
       {"Einsum", {0, 1, 2, 3}},
@@ -56,6 +57,7 @@ const std::map<std::string, Slots>& fixedSlots() {
       {"Clip", {1, 2}},
       {"Col2Im", {1, 2}},
       {"Compress", {1}},
+      {"CumProd", {1}},
       {"CumSum", {1}},
       {"DequantizeLinear", {1, 2}},
       {"Dropout", {1, 2}},
@@ -96,6 +98,7 @@ const std::map<std::string, Slots>& fixedSlots() {
 // Inputs that hold the state before the first step.
 const std::map<std::string, Slots>& stateSlots() {
   static const std::map<std::string, Slots> table{
+      {"CausalConvWithState", {3}},
       {"GRU", {5}},
       {"LSTM", {5, 6}},
       {"RNN", {5}},

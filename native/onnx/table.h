@@ -21,7 +21,7 @@ const char* nameOf(Grade grade);
 // Forms of the newest opset are taken for later ones too, with a warning when a file is read. Rows
 // from kFirstOpset on have had the same form ever since; other forms before kOldestOpset are not
 // known.
-inline constexpr int kOldestOpset = 6, kFirstOpset = 1, kNewestOpset = 24, kAnyOutputs = 1 << 20;
+inline constexpr int kOldestOpset = 6, kFirstOpset = 1, kNewestOpset = 28, kAnyOutputs = 1 << 20;
 
 // One ONNX operator, or one form of it. To add an operator: a row in the table of its group, and
 // beside it a function that says it in values (onnx/lower_value.h). Derivatives follow.

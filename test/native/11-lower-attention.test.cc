@@ -170,6 +170,12 @@ TEST_SUITE("lowering: attention and fused operators") {
     Net swish(24);
     swish.parameter("x", {2}, {1, -2}).node("Swish", {"x"}, {"y"}, {{"alpha", number(0.5)}});
     checkClose(swish.run("y"), {1 / (1 + std::exp(-0.5)), -2 / (1 + std::exp(1.0))});
+    Net gated(28);
+    gated.parameter("a", {2}, {1, -2}).parameter("b", {2}, {3, 5}).parameter("c", {1}, {1});
+    gated.node("SwiGLU", {"a", "b"}, {"y"}).node("SwiGLU", {"a", "c"}, {"z"});
+    checkClose(gated.run("y"), {3 / (1 + std::exp(-1.0)), -10 / (1 + std::exp(2.0))});
+    CHECK(contains(messageOf(ErrorKind::DataMismatch, [&] { gated.lower("z"); }),
+                   "expected two inputs of one shape, got [2] and [1]"));
     for (const std::string attribute : {"is_test", "spatial"}) {
       Net batch(6);
       batch.parameter("x", {1, 1, 1}, {1}).parameter("v", {1}, {1});

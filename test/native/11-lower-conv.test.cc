@@ -320,6 +320,36 @@ TEST_SUITE("lowering: convolution, pooling, normalisation") {
     checkDerivatives(net, "y", 1e-6);
   }
 
+  TEST_CASE("CausalConvWithState sees what came before, and hands on the end of it") {
+    auto make = [](Shape kernel, Shape state, const Attributes& attributes) {
+      auto net = std::make_unique<Net>(27);
+      net->parameter("x", {1, 1, 3}, {1, 2, 3}).parameter("w", kernel, counting(count(kernel)));
+      net->parameter("b", {1}, {0.5}).parameter("s", state, Numbers(count(state), -1));
+      net->node("CausalConvWithState", {"x", "w", "b", "s"}, {"y", "next"}, attributes);
+      net->node("CausalConvWithState", {"x", "w"}, {"plain"});
+      return net;
+    };
+    auto net = make({1, 1, 2}, {1, 1, 1}, {});
+    const double w0 = counting(2)[0], w1 = counting(2)[1];
+    checkClose(net->run("y"), {w1 - w0 + 0.5, w0 + 2 * w1 + 0.5, 2 * w0 + 3 * w1 + 0.5});
+    checkClose(net->run("next"), {3});
+    checkClose(net->run("plain"), {w1, w0 + 2 * w1, 2 * w0 + 3 * w1});
+    auto silu = make({1, 1, 2}, {1, 1, 1}, {{"activation", text("silu")}});
+    const double a = w1 - w0 + 0.5;
+    CHECK(silu->run("y")[0] == doctest::Approx(a / (1 + std::exp(-a))));
+    checkDerivatives(*silu, "y");
+    auto fail = [&](Shape kernel, Shape state, const char* activation, ErrorKind kind) {
+      auto wrong = make(kernel, state, {{"activation", text(activation)}});
+      return messageOf(kind, [&] { wrong->lower("y"); });
+    };
+    CHECK(contains(fail({2, 1, 2}, {1, 1, 1}, "none", ErrorKind::DataMismatch),
+                   "kernels [2, 1, 2] do not fit channels of [1, 1, 3]"));
+    CHECK(contains(fail({1, 1, 2}, {1, 1, 2}, "none", ErrorKind::DataMismatch),
+                   "expected a state [1, 1, 1], got [1, 1, 2]"));
+    CHECK(contains(fail({1, 1, 2}, {1, 1, 1}, "relu", ErrorKind::UnsupportedOperator),
+                   "attribute activation = relu"));
+  }
+
   TEST_CASE("a residual network ends in a pooled vector: no activation is moved at all") {
     Net net;
     net.input("x", {2, 3, 4, 4}, scattered(96));

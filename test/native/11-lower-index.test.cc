@@ -238,6 +238,25 @@ TEST_SUITE("lowering: indexing, padding, reductions") {
       }
   }
 
+  TEST_CASE("CumProd, also through zeros") {
+    for (const bool exclusive : {false, true})
+      for (const bool reverse : {false, true}) {
+        Numbers expected = exclusive ? Numbers{1, 2, 0} : Numbers{2, 0, 0};
+        if (reverse) expected = exclusive ? Numbers{0, 3, 1} : Numbers{0, 0, 3};
+        Net net(26);
+        net.parameter("x", {1, 3}, {2, 0, 3}).constant(wholeOf("axis", {}, {-1}));
+        net.node("CumProd", {"x", "axis"}, {"y"},
+                 {{"exclusive", integer(exclusive)}, {"reverse", integer(reverse)}});
+        checkClose(net.run("y"), expected);
+        checkDerivatives(net, "y");
+      }
+    Net large(26);
+    large.parameter("x", {5000}, Numbers(5000, 1)).constant(wholeOf("axis", {}, {0}));
+    large.node("CumProd", {"x", "axis"}, {"y"});
+    CHECK(contains(messageOf(ErrorKind::UnsupportedOperator, [&] { large.lower("y"); }),
+                   "running products of 5000 elements"));
+  }
+
   TEST_CASE("Compress along an axis and of all elements, ReverseSequence, Hardmax") {
     Net rows;
     rows.parameter("x", {2, 3}, counting(6)).constant(boolsOf("m", {3}, {1, 0, 1}));
