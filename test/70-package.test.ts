@@ -102,12 +102,17 @@ const spectrum = `
       "node-gyp",
       "python3",
     ]);
-    // Dependencies come from this checkout, so that nothing is downloaded.
+    // Dependencies come from this checkout, so that nothing is downloaded: packed as a registry has
+    // them, for which scripts of their authors do not run; as links where they need others.
     const overrides = Object.fromEntries(
-      Object.keys(manifest.dependencies).map((name) => [
-        name,
-        `file:${join(root, "node_modules", name)}`,
-      ]),
+      Object.keys(manifest.dependencies).map((name) => {
+        const path = join(root, "node_modules", name);
+        const own = JSON.parse(readFileSync(join(path, "package.json"), "utf8"));
+        if (Object.keys(own.dependencies ?? {}).length > 0) return [name, `file:${path}`];
+        const pack = ["pack", path, "--ignore-scripts", "--silent", "--pack-destination", folder];
+        const file = execFileSync("npm", pack, { cwd: root, encoding: "utf8" }).trim();
+        return [name, `file:${join(folder, file)}`];
+      }),
     );
     write(
       "package.json",

@@ -287,7 +287,7 @@ function printHuman(file: string, model: Model, all: Found, args: SymmetryArgume
     const { tol, passed, products } = verified;
     print(
       passed
-        ? `All identities hold to ${short(tol)} (${count(products)} products).`
+        ? `All identities hold to ${tol} (${count(products)} products).`
         : "Not all identities hold.",
     );
   }
