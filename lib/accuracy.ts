@@ -35,8 +35,26 @@ export function accuracyOf(loss: Loss, output: Output, targets: Float64Array): n
   return RULES[loss.name]!(output, targets, loss);
 }
 
-function byLargest({ values, shape }: Output, targets: Float64Array, loss: Loss): number {
-  const { classAxis = 1, ignoreIndex = -100 } = loss;
+/** Where the classes of an output lie. */
+export interface ClassLayout {
+  readonly classes: number;
+  /** Numbers between two classes of one prediction. */
+  readonly inner: number;
+  /** How many predictions there are: of each sample and position. */
+  readonly predictions: number;
+  /** Targets are probabilities instead of labels. */
+  readonly soft: boolean;
+  /** The first class of a prediction. */
+  firstOf(prediction: number): number;
+}
+
+/** @throws DataMismatchError where there are more or fewer targets than predictions */
+export function classLayout(
+  where: string,
+  { values, shape }: Output,
+  targets: Float64Array,
+  { classAxis = 1 }: Loss,
+): ClassLayout {
   const axis = Math.min(classAxis < 0 ? shape.length + classAxis : classAxis, shape.length - 1);
   const classes = shape[axis]!;
   const inner = shape.slice(axis + 1).reduce((product, n) => product * n, 1);
@@ -44,9 +62,18 @@ function byLargest({ values, shape }: Output, targets: Float64Array, loss: Loss)
   const soft = targets.length === values.length && classes > 1;
   if (!soft && targets.length !== predictions)
     throw new DataMismatchError(
-      `accuracy: expected ${predictions} labels for outputs of the shape (${shape.join(", ")}), got ` +
+      `${where}: expected ${predictions} labels for outputs of the shape (${shape.join(", ")}), got ` +
         `${targets.length}`,
     );
+  const firstOf = (i: number) => Math.floor(i / inner) * classes * inner + (i % inner);
+  return { classes, inner, predictions, soft, firstOf };
+}
+
+function byLargest(output: Output, targets: Float64Array, loss: Loss): number {
+  const { values } = output;
+  const { ignoreIndex = -100 } = loss;
+  const layout = classLayout("accuracy", output, targets, loss);
+  const { classes, inner, predictions, soft, firstOf } = layout;
   const largest = (of: Float64Array, first: number) => {
     let best = 0;
     for (let c = 1; c < classes; c++)
@@ -55,7 +82,7 @@ function byLargest({ values, shape }: Output, targets: Float64Array, loss: Loss)
   };
   let [right, counted] = [0, 0];
   for (let i = 0; i < predictions; i++) {
-    const first = Math.floor(i / inner) * classes * inner + (i % inner);
+    const first = firstOf(i);
     const label = soft ? largest(targets, first) : targets[i]!;
     if (!soft && label === ignoreIndex) continue;
     counted++;

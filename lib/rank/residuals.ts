@@ -1,5 +1,5 @@
 /** Derivatives of the loss by the network's outputs, and what their curvature leaves free. */
-import type { Output } from "../accuracy";
+import { classLayout, type Output } from "../accuracy";
 import { DataMismatchError } from "../errors";
 import type { Loss } from "../model/loss";
 
@@ -103,24 +103,11 @@ function binary(
   };
 }
 
-function byClass(
-  { values, shape }: Output,
-  targets: Float64Array,
-  loss: Loss,
-  activation: string,
-): Residuals {
-  const { classAxis = 1, ignoreIndex = -100, classWeights, labelSmoothing = 0 } = loss;
-  const axis = Math.min(classAxis < 0 ? shape.length + classAxis : classAxis, shape.length - 1);
-  const classes = shape[axis]!;
-  const inner = shape.slice(axis + 1).reduce((product, n) => product * n, 1);
-  const predictions = values.length / classes;
-  const soft = targets.length === values.length && classes > 1;
-  if (!soft && targets.length !== predictions)
-    throw new DataMismatchError(
-      `rank: expected ${predictions} labels for outputs of the shape (${shape.join(", ")}), got ` +
-        `${targets.length}`,
-    );
-  const firstOf = (i: number) => Math.floor(i / inner) * classes * inner + (i % inner);
+function byClass(output: Output, targets: Float64Array, loss: Loss, activation: string): Residuals {
+  const { values, shape } = output;
+  const { ignoreIndex = -100, classWeights, labelSmoothing = 0 } = loss;
+  const layout = classLayout("rank", output, targets, loss);
+  const { classes, inner, predictions, soft, firstOf } = layout;
   const softmax = (z: Float64Array): Float64Array => {
     const p = new Float64Array(z.length);
     for (let i = 0; i < predictions; i++) {
