@@ -7,7 +7,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import {
   type ArraySource,
   type DataSet,
@@ -23,7 +23,7 @@ import {
 } from "../lib";
 import { ModelProtoSchema } from "../lib/model/onnx_pb";
 import { native } from "../lib/native";
-import { DataType, node, tensor, value } from "./10-model-maker";
+import { value } from "./10-model-maker";
 import { dot, errorOf, integers, maxAbs, norm, normals, uniform } from "./support/numbers";
 
 interface RealModel {
@@ -35,8 +35,8 @@ interface RealModel {
   shape: readonly number[];
   loss: Loss;
   target: ArraySource;
-  /** Inputs that are no data: onnxruntime gets them, and our file holds them. */
-  constants?: { name: string; of: "rate" | "zeros"; shape: readonly number[] }[];
+  /** Inputs that are no data: whole numbers where they have no shape, -1 for samples in it. */
+  bound?: Record<string, { value: number; shape: readonly number[] }>;
   /** What the last Sigmoid takes, to be compared instead: it makes 1e-8 of noise here. */
   logits?: string;
   /** The file has a batch of one. */
@@ -53,6 +53,9 @@ const ones = (seed: number, shape: number[]): ArraySource => ({
   ),
   shape,
 });
+
+/** Samples a second. */
+const RATE = 16_000;
 
 const MODELS: RealModel[] = [
   {
@@ -105,11 +108,11 @@ const MODELS: RealModel[] = [
     shape: [2, 1536],
     loss: { name: "bce" },
     target: ones(6, [2, 1]),
-    constants: [
-      { name: "sr", of: "rate", shape: [] },
-      { name: "h", of: "zeros", shape: [2, -1, 64] },
-      { name: "c", of: "zeros", shape: [2, -1, 64] },
-    ],
+    bound: {
+      sr: { value: RATE, shape: [] },
+      h: { value: 0, shape: [2, -1, 64] },
+      c: { value: 0, shape: [2, -1, 64] },
+    },
   },
   {
     file: "silero_vad_v5.onnx",
@@ -118,51 +121,17 @@ const MODELS: RealModel[] = [
     shape: [2, 576],
     loss: { name: "bce" },
     target: ones(7, [2, 1]),
-    constants: [
-      { name: "sr", of: "rate", shape: [] },
-      { name: "state", of: "zeros", shape: [2, -1, 128] },
-    ],
+    bound: {
+      sr: { value: RATE, shape: [] },
+      state: { value: 0, shape: [2, -1, 128] },
+    },
   },
 ];
 
-/** Samples a second. */
-const RATE = 16_000;
 /** Of differences, relative to each parameter: there are kinks nearby. */
 const STEPS = [1e-7, 1e-8];
 const F64 = { precision: "float64" } as const;
 const count = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);
-const int64s = (name: string, values: bigint[], dims = [values.length]) =>
-  tensor(name, dims, { dataType: DataType.INT64, int64Data: values });
-
-/** The file with its constant inputs inside: the sampling rate, and states of zeros. */
-function withConstants(bytes: Uint8Array, { constants = [], input }: RealModel): Uint8Array {
-  const model = fromBinary(ModelProtoSchema, bytes);
-  const graph = model.graph!;
-  graph.input = graph.input.filter(({ name }) => !constants.some((each) => each.name === name));
-  const made = [
-    node("Shape", [input], ["bound_shape"]),
-    node("Gather", ["bound_shape", "bound_zero"], ["bound_batch"]),
-  ];
-  graph.initializer.push(int64s("bound_zero", [0n]));
-  for (const { name, of, shape } of constants) {
-    if (of === "rate") {
-      graph.initializer.push(int64s(name, [BigInt(RATE)], []));
-      continue;
-    }
-    const parts = shape.map((length, i) => {
-      if (length < 0) return "bound_batch";
-      graph.initializer.push(int64s(`${name}_${i}`, [BigInt(length)]));
-      return `${name}_${i}`;
-    });
-    made.push(node("Concat", parts, [`${name}_shape`], { axis: 0n }));
-    made.push(node("ConstantOfShape", [`${name}_shape`], [name]));
-  }
-  return toBinary(
-    ModelProtoSchema,
-    create(ModelProtoSchema, { ...model, graph: { ...graph, node: [...made, ...graph.node] } }),
-  );
-}
-
 /** The file with one more output, in a file. */
 function withOutput(file: string, name: string): string {
   const model = fromBinary(ModelProtoSchema, readFileSync(file));
@@ -181,12 +150,10 @@ function onnxruntime(file: string, which: RealModel, x: Float32Array, output: st
     const feeds: Record<string, unknown> = {
       [which.input]: { type: "float32", dims: [step, ...rest], values },
     };
-    for (const { name, of, shape } of which.constants ?? []) {
+    for (const [name, { value, shape }] of Object.entries(which.bound ?? {})) {
       const dims = shape.map((length) => (length < 0 ? step : length));
-      feeds[name] =
-        of === "rate"
-          ? { type: "int64", dims, values: [RATE] }
-          : { type: "float32", dims, values: new Array(count(dims)).fill(0) };
+      const type = shape.length === 0 ? "int64" : "float32";
+      feeds[name] = { type, dims, values: new Array(count(dims)).fill(value) };
     }
     return feeds;
   });
@@ -240,11 +207,11 @@ if (fetched.status !== 0) {
     const x = Float32Array.from(normals(11, count(which.shape), 0.5));
     let model: Model;
     let data: DataSet;
-    let bytes: Uint8Array;
+    const bind = Object.fromEntries(
+      Object.entries(which.bound ?? {}).map(([input, { value }]) => [input, value]),
+    );
     beforeAll(async () => {
-      const read = readFileSync(file);
-      bytes = which.constants ? withConstants(read, which) : read;
-      model = await loadModel(bytes, { loss: which.loss });
+      model = await loadModel(file, { loss: which.loss, bind });
       data = await loadData({
         [which.input]: { data: x, shape: [...which.shape] },
         y: which.target,
@@ -264,7 +231,7 @@ if (fetched.status !== 0) {
       const { logits } = which;
       const shown = logits === undefined ? file : withOutput(file, logits);
       const output = logits ?? model.output;
-      using same = await loadModel(shown === file ? bytes : shown, { loss: "mse", output });
+      using same = await loadModel(shown, { loss: "mse", output, bind });
       const { values } = await forward(same, data, F64);
       const want = onnxruntime(shown, which, x, output);
       expect(values.length).toBe(want.length);
