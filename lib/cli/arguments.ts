@@ -10,7 +10,10 @@ export interface Globals {
   json: boolean;
 }
 
-const text = (value: string) => value;
+export const text = (value: string) => value;
+
+/** Names by commas. */
+export const names = (value: string) => value.split(",").map((name) => name.trim());
 
 export function oneOf<T extends string>(...values: readonly T[]): (value: string) => T {
   return (value) => {
@@ -89,10 +92,10 @@ const UNITS: Record<string, number> = {
 
 /** A=B. */
 function tie(value: string): [string, string] {
-  const names = value.split("=");
-  if (names.length !== 2 || names.includes(""))
+  const pair = value.split("=");
+  if (pair.length !== 2 || pair.includes(""))
     throw new OptionError(`expected two names as in a.weight=b.weight, got "${value}"`);
-  return names as [string, string];
+  return pair as [string, string];
 }
 
 /** A number of bytes: 8GiB, 500MB, 2e9. */

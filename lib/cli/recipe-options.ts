@@ -9,10 +9,9 @@ import {
   oneOf,
   positive,
   shared,
+  text,
   whole,
 } from "./arguments";
-
-const text = (value: string) => value;
 
 /** Two numbers, by a comma. */
 function pair(value: string): [number, number] {
