@@ -183,12 +183,73 @@ Results rotaryEmbedding(Call& c) {
   return {y};
 }
 
+// One number a head, or one for each of its elements, at every step: [batch, heads, length,
+// either].
+Value gates(Call& c, size_t input, const Shape& keys) {
+  const Shape shape = c.shape(input);
+  const int64_t heads = keys[1];
+  const bool rank = shape.size() == 3 && shape[0] == keys[0] && shape[1] == keys[2];
+  if (!rank || (shape[2] != 1 && shape[2] != heads && shape[2] != heads * keys[3]))
+    c.mismatch("\"" + c.node.in[input] + "\" " + show(shape) + " does not fit keys " + show(keys));
+  const int64_t present = shape[2] == 1 ? 1 : heads;
+  const Value apart = c.b.reshape(c.in(input), {shape[0], shape[1], present, shape[2] / present});
+  return c.b.transpose(apart, {0, 2, 1, 3});
+}
+
+// A state of keys by values that every step lets decay and adds to; queries read it.
+Results linearAttention(Call& c) {
+  const Value q = byHead(c, 0, "q_num_heads"), k = byHead(c, 1, "kv_num_heads"),
+              v = byHead(c, 2, "kv_num_heads");
+  const Shape keys = c.b.shape(k), values = c.b.shape(v), queries = c.b.shape(q);
+  const int64_t batch = keys[0], heads = keys[1], steps = keys[2], size = keys[3],
+                width = values[3], each = queries[1] / heads;
+  if (queries[1] % heads || queries[2] != steps || queries[3] != size || values[2] != steps)
+    c.mismatch("queries " + show(queries) + ", keys " + show(keys) + " and values " + show(values) +
+               " do not fit");
+  constexpr int64_t kMost = 4096;
+  if (steps > kMost)
+    c.unsupported(std::to_string(steps) + " steps; at most " + std::to_string(kMost) +
+                  " are taken");
+  const std::string rule = c.text("update_rule", "gated_delta");
+  const bool gated = rule == "gated" || rule == "gated_delta";
+  const bool delta = rule == "delta" || rule == "gated_delta";
+  if (!gated && !delta && rule != "linear") c.unsupported("attribute update_rule = " + rule);
+  const Value decay = gated ? c.b.unary(Op::Exp, gates(c, 4, keys)) : Value{};
+  const Value rate = delta ? gates(c, 5, keys) : Value{};
+  const double given = c.number("scale", 0);
+  const double scale = given == 0 ? 1 / std::sqrt(static_cast<double>(size)) : given;
+  const Value asked = c.b.reshape(c.b.scale(q, scale), {batch, heads, each, steps, size});
+
+  Value state = c.has(3) ? c.in(3) : c.b.broadcast(Builder::number(0), {batch, heads, size, width});
+  const auto at = [&](const Value& x, int64_t axis, int64_t t) {
+    return c.b.squeeze(c.b.sliceAxis(x, axis, t, 1), {axis});
+  };
+  std::vector<Value> read(steps);
+  for (int64_t t = 0; t < steps; ++t) {
+    const Value key = at(k, 2, t);
+    Value value = at(v, 2, t);
+    if (gated) state = c.b.mul(state, c.b.unsqueeze(at(decay, 2, t), {3}));
+    if (delta) {
+      const Value known = c.b.dot(state, "bhkv", key, "bhk", "bhv");
+      value = c.b.mul(c.b.sub(value, known), at(rate, 2, t));
+    }
+    state = c.b.add(state, c.b.dot(key, "bhk", value, "bhv", "bhkv"));
+    read[t] = c.b.unsqueeze(c.b.dot(at(asked, 3, t), "bhgk", state, "bhkv", "bhgv"), {1});
+  }
+  return {c.b.reshape(c.b.concat(read, 1), {batch, steps, queries[1] * width}), state};
+}
+
 const Operator kTable[] = {
     {.name = "Attention",
      .lower = attention,
      .since = 23,
      .outputs = 4,
      .limits = "by an additive mask every query sees some key"},
+    {.name = "LinearAttention",
+     .lower = linearAttention,
+     .since = 27,
+     .outputs = 2,
+     .limits = "at most 4,096 steps"},
     {.name = "RotaryEmbedding", .lower = rotaryEmbedding, .since = 23},
 };
 

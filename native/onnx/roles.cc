@@ -98,10 +98,8 @@ const std::map<std::string, Slots>& fixedSlots() {
 // Inputs that hold the state before the first step.
 const std::map<std::string, Slots>& stateSlots() {
   static const std::map<std::string, Slots> table{
-      {"CausalConvWithState", {3}},
-      {"GRU", {5}},
-      {"LSTM", {5, 6}},
-      {"RNN", {5}},
+      {"CausalConvWithState", {3}}, {"GRU", {5}}, {"LSTM", {5, 6}},
+      {"LinearAttention", {3}},     {"RNN", {5}},
   };
   return table;
 }

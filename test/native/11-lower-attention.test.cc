@@ -66,6 +66,37 @@ TEST_SUITE("lowering: attention and fused operators") {
     CHECK(shorter->run("y")[0] == doctest::Approx((2 * near + 3 * far) / (near + far)));
   }
 
+  TEST_CASE("LinearAttention: a state that decays and is corrected") {
+    auto make = [](const std::string& rule) {
+      auto net = std::make_unique<Net>(27);
+      net->parameter("q", {1, 2, 1}, {1, 2}).parameter("k", {1, 2, 1}, {0.5, 1.5});
+      net->parameter("v", {1, 2, 1}, {2, -1}).parameter("s", {1, 1, 1, 1}, {0.25});
+      net->parameter("g", {1, 2, 1}, {-0.5, -1}).parameter("r", {1, 2, 1}, {0.5, 0.75});
+      net->node("LinearAttention", {"q", "k", "v", "s", "g", "r"}, {"y", "last"},
+                {{"q_num_heads", integer(1)},
+                 {"kv_num_heads", integer(1)},
+                 {"update_rule", text(rule)},
+                 {"scale", number(2)}});
+      return net;
+    };
+    checkClose(make("linear")->run("y"), {2 * 1.25, 4 * -0.25});
+    double one = 0.25 * std::exp(-0.5) + 1, two = one * std::exp(-1.0) - 1.5;
+    checkClose(make("gated")->run("y"), {2 * one, 4 * two});
+    one = 0.25 + 0.5 * 0.5 * (2 - 0.25 * 0.5);
+    two = one + 0.75 * 1.5 * (-1 - one * 1.5);
+    checkClose(make("delta")->run("y"), {2 * one, 4 * two});
+    one = 0.25 * std::exp(-0.5);
+    one += 0.5 * 0.5 * (2 - one * 0.5);
+    two = one * std::exp(-1.0);
+    two += 0.75 * 1.5 * (-1 - two * 1.5);
+    checkClose(make("gated_delta")->run("y"), {2 * one, 4 * two});
+    checkClose(make("gated_delta")->run("last"), {two});
+    checkDerivatives(*make("gated_delta"), "y");
+    auto other = make("cubic");
+    CHECK(contains(messageOf(ErrorKind::UnsupportedOperator, [&] { other->lower("y"); }),
+                   "attribute update_rule = cubic"));
+  }
+
   TEST_CASE("what Attention and RotaryEmbedding do not take is named") {
     auto heads = std::make_unique<Net>(23);
     heads->parameter("q", {1, 2, 6}, counting(12));
