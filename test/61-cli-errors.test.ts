@@ -397,7 +397,7 @@ const ROWS: Row[] = [
     what: "a misspelt command",
     exit: 2,
     error: "OptionError",
-    says: ["inspect, product, spectrum, ", 'got "spectum"', '"spectrum" was probably meant'],
+    says: ["inspect, verify, product, spectrum, ", 'got "spectum"', '"spectrum" was probably meant'],
     args: () => ["spectum", MODEL],
   },
   {
