@@ -397,7 +397,11 @@ const ROWS: Row[] = [
     what: "a misspelt command",
     exit: 2,
     error: "OptionError",
-    says: ["inspect, verify, product, spectrum, ", 'got "spectum"', '"spectrum" was probably meant'],
+    says: [
+      "inspect, verify, product, spectrum, ",
+      'got "spectum"',
+      '"spectrum" was probably meant',
+    ],
     args: () => ["spectum", MODEL],
   },
   {

@@ -3,7 +3,6 @@
  * (its registry of gradient builders), and the fused ones of its domain that files may hold, is
  * in the table with derivatives. So are the forms that opsets 18 to 24 gave to older operators.
  */
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,6 +10,7 @@ import { forward, loadData, loadModel } from "../lib";
 import { native } from "../lib/native";
 import { DataType, floats, modelBytes, node, tensor, value } from "./10-model-maker";
 import { errorOf, normals } from "./support/numbers";
+import { onnxruntime } from "./support/run-onnxruntime";
 
 const REGISTRY = `
   Gemm MatMul Conv BatchNormalization Relu LeakyRelu Clip Sigmoid Tanh Erf Softmax LogSoftmax Add
@@ -278,13 +278,7 @@ describe("forms of newer opsets give onnxruntime's output", () => {
       const x = { type: "float32", dims: form.shape ?? [2, 3, 4, 6], values: [...inputOf(form)] };
       return { file, output: "y", runs: [{ x }] };
     });
-    const { status, stdout, stderr } = spawnSync(
-      process.execPath,
-      [join(__dirname, "support", "onnxruntime.mjs")],
-      { input: JSON.stringify(jobs), encoding: "utf8", maxBuffer: 2 ** 26 },
-    );
-    if (status !== 0) throw new Error(stderr);
-    theirs = JSON.parse(stdout) as (number[] | string)[];
+    theirs = onnxruntime(jobs);
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 

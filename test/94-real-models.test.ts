@@ -25,6 +25,7 @@ import { ModelProtoSchema } from "../lib/model/onnx_pb";
 import { native } from "../lib/native";
 import { value } from "./10-model-maker";
 import { dot, errorOf, integers, maxAbs, norm, normals, uniform } from "./support/numbers";
+import { type EngineInput, onnxruntime } from "./support/run-onnxruntime";
 
 interface RealModel {
   file: string;
@@ -142,12 +143,12 @@ function withOutput(file: string, name: string): string {
 }
 
 /** The output that onnxruntime gives for the file as it is. */
-function onnxruntime(file: string, which: RealModel, x: Float32Array, output: string): number[] {
+function theirs(file: string, which: RealModel, x: Float32Array, output: string): number[] {
   const [samples, ...rest] = which.shape as [number, ...number[]];
   const step = which.oneByOne ? 1 : samples;
   const runs = Array.from({ length: samples / step }, (_, i) => {
     const values = [...x.subarray(i * step * count(rest), (i + 1) * step * count(rest))];
-    const feeds: Record<string, unknown> = {
+    const feeds: Record<string, EngineInput> = {
       [which.input]: { type: "float32", dims: [step, ...rest], values },
     };
     for (const [name, { value, shape }] of Object.entries(which.bound ?? {})) {
@@ -157,13 +158,7 @@ function onnxruntime(file: string, which: RealModel, x: Float32Array, output: st
     }
     return feeds;
   });
-  const { status, stdout, stderr } = spawnSync(
-    process.execPath,
-    [join(__dirname, "support", "onnxruntime.mjs")],
-    { input: JSON.stringify([{ file, output, runs }]), encoding: "utf8", maxBuffer: 2 ** 26 },
-  );
-  if (status !== 0) throw new Error(stderr);
-  const [numbers] = JSON.parse(stdout) as (number[] | string)[];
+  const [numbers] = onnxruntime([{ file, output, runs }]);
   if (typeof numbers !== "object") throw new Error(`onnxruntime: ${numbers}`);
   return numbers;
 }
@@ -233,7 +228,7 @@ if (fetched.status !== 0) {
       const output = logits ?? model.output;
       using same = await loadModel(shown, { loss: "mse", output, bind });
       const { values } = await forward(same, data, F64);
-      const want = onnxruntime(shown, which, x, output);
+      const want = theirs(shown, which, x, output);
       expect(values.length).toBe(want.length);
       expect(errorOf(values, want)).toBeLessThan(1e-4);
     });

@@ -1,10 +1,17 @@
 // Outputs of networks by onnxruntime, in a process of its own: it takes no arrays of Jest's.
-// Standard input: [{ file, output, runs: [{ NAME: { type, dims, values } }] }]; standard output: for
-// each the numbers of its output, those of one run after the other, or why there are none.
+// See run-onnxruntime.ts for what stands on standard input and output.
 import { readFileSync } from "node:fs";
 import * as ort from "onnxruntime-node";
 
-const ARRAYS = { float32: Float32Array, int64: BigInt64Array };
+const ARRAYS = {
+  float32: Float32Array,
+  float64: Float64Array,
+  int64: BigInt64Array,
+  int32: Int32Array,
+  int8: Int8Array,
+  uint8: Uint8Array,
+  bool: Uint8Array,
+};
 
 function tensorOf({ type, dims, values }) {
   return new ort.Tensor(
@@ -15,12 +22,15 @@ function tensorOf({ type, dims, values }) {
 }
 
 async function numbersOf({ file, output, runs }) {
-  const session = await ort.InferenceSession.create(file, { logSeverityLevel: 3 });
+  const session = await ort.InferenceSession.create(file, { logSeverityLevel: 4 });
+  const name = output ?? session.outputNames[0];
   const numbers = [];
   for (const run of runs) {
-    const feeds = Object.entries(run).map(([name, tensor]) => [name, tensorOf(tensor)]);
-    numbers.push(...(await session.run(Object.fromEntries(feeds)))[output].data);
+    const feeds = Object.entries(run).map(([input, tensor]) => [input, tensorOf(tensor)]);
+    const { data } = (await session.run(Object.fromEntries(feeds)))[name];
+    for (const number of data) numbers.push(Number(number));
   }
+  await session.release();
   return numbers;
 }
 
