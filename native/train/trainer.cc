@@ -64,10 +64,11 @@ std::vector<double> Trainer::runAs(const TrainOptions& options, TrainState& stat
     const std::span<const int64_t> batch(order.data() + begin, static_cast<size_t>(end - begin));
     const double loss = batches_.gradient<T>(batch, theta.data(), gradient.data(), task);
     if (!std::isfinite(loss))
-      throw Error(ErrorKind::NotConverged, "train: the loss of step " + std::to_string(step) +
-                                               " is " + std::to_string(loss) +
-                                               ": the training diverged; take a smaller learning "
-                                               "rate, or a warm-up");
+      throw Error(ErrorKind::NotConverged,
+                  "train: the loss of step " + std::to_string(step) +
+                      (std::isnan(loss) ? " is not a number" : " is infinite") +
+                      ": the training diverged; take a smaller learning "
+                      "rate, or a warm-up");
     losses.push_back(loss);
     const Update<T> u{rate,
                       updates,
