@@ -8,6 +8,7 @@ import { MemoryBudgetError, OptionError } from "./errors";
 import { LinearOperator, vectors as room } from "./linear-operator";
 import type { NativeFunctionResult, NativeQuadrature, Vectors } from "./native";
 import { type Check, check, checkOptions, describe, typeName } from "./options";
+import { sum } from "./vectors";
 
 /** Functions that have a name. */
 export type FunctionName = "exp" | "log" | "sqrt" | "inverse" | "inverse-sqrt" | "sign" | "abs";
@@ -183,8 +184,6 @@ async function traceOf(
     seconds: (performance.now() - begin) / 1000,
   };
 }
-
-const sum = (values: Float64Array) => values.reduce((total, x) => total + x, 0);
 
 type Rule = NativeQuadrature["rules"][number];
 

@@ -1,6 +1,7 @@
 /** Weight matching: Ainsworth, Hayase and Srinivasa 2023, "Git Re-Basin", algorithm 1. */
 import { matrixProduct } from "../dense";
 import type { PermutationGroup, UnitPlace } from "../symmetry/types";
+import { dot } from "../vectors";
 import { assign, scoreOf } from "./assignment";
 import { type Inner, nestingOf } from "./nesting";
 import { type Membership, type Network, type Orders, permuteTensor } from "./network";
@@ -27,12 +28,6 @@ export interface Matched {
 
 /** Gains below this share of the norms of both networks are rounding. */
 const GAIN = 1e-12;
-
-function dot(a: Float64Array, b: Float64Array): number {
-  let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;
-  return sum;
-}
 
 /** The parameters that each group moves, each tensor once. */
 function tensorsOf({ groups, network }: MatchTask): string[][] {

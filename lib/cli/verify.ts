@@ -6,6 +6,7 @@ import type { BoundInput } from "../model/bind";
 import type { Model } from "../model/model";
 import { native, type Vectors } from "../native";
 import { forward, gradient, hessian, lossOf, type RunOptions } from "../operators";
+import { dot, norm } from "../vectors";
 import type { Globals, OperatorArguments, SubjectArguments } from "./arguments";
 import { print, printJson, table, warn } from "./output";
 import { Random } from "./random";
@@ -108,14 +109,6 @@ const largest = (x: Numbers) => {
   for (let i = 0; i < x.length; i++) max = Math.max(max, Math.abs(x[i]!));
   return max;
 };
-
-function dot(x: Numbers, y: Numbers): number {
-  let sum = 0;
-  for (let i = 0; i < x.length; i++) sum += x[i]! * y[i]!;
-  return sum;
-}
-
-const norm = (x: Numbers) => Math.sqrt(dot(x, x));
 
 /** Largest difference over the largest entry, or over `scale`; NaN counts as infinite. */
 function relative(got: Numbers, wanted: Numbers, scale = largest(wanted)): number {

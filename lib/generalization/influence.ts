@@ -5,6 +5,7 @@ import { matrixProduct } from "../dense";
 import type { Model } from "../model/model";
 import { checkSubject, gradient, type OperatorOptions } from "../operators";
 import { type Check, check, checkOptions } from "../options";
+import { dot } from "../vectors";
 import { Inverse } from "./inverse";
 import { type SampleOutputs, sampleOutputs } from "./outputs";
 import { CURVATURES, OPERATOR_OPTIONS } from "./quantities";
@@ -184,7 +185,6 @@ export async function leaveOneOut(
   };
 }
 
-const dot = (a: Float64Array, b: Float64Array) => a.reduce((sum, x, i) => sum + x * b[i]!, 0);
 const mean = (values: Float64Array) => values.reduce((a, b) => a + b, 0) / values.length;
 
 function leftOut({ loss, samples, width, targets }: SampleOutputs, outputs: Float64Array): LeftOut {

@@ -6,6 +6,7 @@ import { DataMismatchError, OptionError } from "../errors";
 import { checkLoss, type Loss, type LossName } from "../model/loss";
 import type { Model } from "../model/model";
 import { forward, type RunOptions } from "../operators";
+import { sum } from "../vectors";
 
 /** Of one sample, with K outputs and target t. */
 interface LossRow {
@@ -31,8 +32,6 @@ const logSumExp = (f: Float64Array) => {
 const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 /** ln(1 + e^x). */
 const softplus = (x: number) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
-const total = (t: Float64Array) => t.reduce((a, b) => a + b, 0);
-
 function diagonal(values: Float64Array): Float64Array {
   const K = values.length;
   const matrix = new Float64Array(K * K);
@@ -50,11 +49,11 @@ const ROWS: Partial<Record<LossName, LossRow>> = {
     curvature: (f) => diagonal(new Float64Array(f.length).fill(2 / f.length)),
   },
   "cross-entropy": {
-    value: (f, t) => total(t) * logSumExp(f) - f.reduce((sum, x, i) => sum + x * t[i]!, 0),
-    slope: (f, t) => softmax(f).map((p, i) => total(t) * p - t[i]!),
+    value: (f, t) => sum(t) * logSumExp(f) - f.reduce((sum, x, i) => sum + x * t[i]!, 0),
+    slope: (f, t) => softmax(f).map((p, i) => sum(t) * p - t[i]!),
     curvature: (f, t) => {
       const p = softmax(f);
-      const weight = total(t);
+      const weight = sum(t);
       return diagonal(p).map(
         (value, at) => weight * (value - p[Math.floor(at / f.length)]! * p[at % f.length]!),
       );

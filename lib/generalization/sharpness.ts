@@ -13,6 +13,7 @@ import { checkSubject, gradient, lossOf, type OperatorOptions } from "../operato
 import { type Check, check, checkOptions } from "../options";
 import { eigsh } from "../spectra";
 import { trace } from "../trace";
+import { dot, norm } from "../vectors";
 import { sampleOutputs } from "./outputs";
 import {
   CURVATURES,
@@ -302,8 +303,6 @@ async function ballOf(
   };
 }
 
-const norm = (v: Float64Array) => Math.sqrt(v.reduce((sum, x) => sum + x * x, 0));
-
 /** Loss, and gradient where it is wanted, at the parameters plus a direction. */
 async function risk(
   model: Model,
@@ -350,7 +349,6 @@ async function fisherRaoNorm(
   if (J.rows !== all.outputs.length) return unknown;
   const along = Float64Array.from(await J.product(theta, { signal }));
   const { outputs: f, samples, width } = all;
-  const dot = (a: Float64Array, b: Float64Array) => a.reduce((sum, x, i) => sum + x * b[i]!, 0);
   const degree = dot(along, f) / dot(f, f);
   const residual = norm(along.map((x, i) => x - degree * f[i]!)) / norm(along);
   let sum = 0;

@@ -14,6 +14,7 @@ import {
   lossOf,
 } from "../operators";
 import { type Check, check, checkOptions, describe, typeName } from "../options";
+import { dot } from "../vectors";
 import { parameterVector } from "./directions";
 import { lossAt } from "./loss-at";
 import { digestOf, PointFile } from "./points";
@@ -226,12 +227,6 @@ async function evaluate(
     });
   }
   return { losses, evaluated, reused, seconds: (performance.now() - begin) / 1000 };
-}
-
-function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;
-  return sum;
 }
 
 /** Loss, slopes and all d_i^T H d_j at the model. */

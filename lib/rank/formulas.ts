@@ -3,6 +3,7 @@
  * outputs of a sample, M the sum of hidden widths, L the number of weights, q = min(r, K', hidden
  * widths), s the rank of Omega = sum_i delta_i x_i^T and q' = min(s, hidden widths).
  */
+import { sum } from "../vectors";
 
 export interface Formula {
   readonly rank: number;
@@ -28,8 +29,6 @@ export interface LinearChain {
 }
 
 const hidden = (widths: readonly number[]) => widths.slice(1, -1);
-const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
-
 /**
  * A deep linear network without biases, at generic weights (Singh, Bachmann and Hofmann 2021,
  * theorems 3, 4 and 5; residuals of any rank by the same argument).

@@ -10,6 +10,7 @@ import type { Model } from "../model/model";
 import { checkSubject, forward, functionalHessian, ggn, hessian, lossOf } from "../operators";
 import { type Check, check, checkOptions } from "../options";
 import { Random } from "../random";
+import { norm } from "../vectors";
 import { biasedRanks, type Formulas, hiddenLayerRanks, linearRanks } from "./formulas";
 import { type DenseLayer, type FoundForm, networkForm } from "./network";
 import { numericalRank } from "./numerical";
@@ -318,8 +319,6 @@ async function rankOf(
   return values.filter((value) => value > tolerance).length;
 }
 
-const lengthOf = (values: Float64Array) => Math.sqrt(values.reduce((sum, x) => sum + x * x, 0));
-
 async function ranksOfData(
   { residuals, x, rows, dimension }: Facts,
   outputs: number,
@@ -347,10 +346,10 @@ async function ranksOfData(
     (_, at) => omega[Math.floor(at / dimension) * wide + (at % dimension)]!,
   );
   // Residuals are differences; so small ones may be nothing but rounding.
-  const rounding = reference * lengthOf(x);
+  const rounding = reference * norm(x);
   const largest = (values: Float64Array) =>
     values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  const ones = reference * Math.hypot(lengthOf(x), Math.sqrt(rows));
+  const ones = reference * Math.hypot(norm(x), Math.sqrt(rows));
   return {
     data: await rankOf(x, rows, dimension, signal),
     /** Of [x; 1], without the 1. */

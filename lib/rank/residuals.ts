@@ -2,6 +2,7 @@
 import { classLayout, type Output } from "../accuracy";
 import { DataMismatchError } from "../errors";
 import type { Loss } from "../model/loss";
+import { norm } from "../vectors";
 
 export interface Residuals {
   /** As the outputs (before a softmax or sigmoid that belongs to the loss), up to one factor. */
@@ -58,8 +59,6 @@ export function residualsOf(
   return RULES[loss.name]!(output, targets, loss, activation);
 }
 
-const length = (values: Float64Array) => Math.sqrt(values.reduce((total, x) => total + x * x, 0));
-
 function sameSize(targets: Float64Array, values: Float64Array): void {
   if (targets.length !== values.length)
     throw new DataMismatchError(
@@ -73,7 +72,7 @@ function squares({ values, shape }: Output, targets: Float64Array): Residuals {
   return {
     delta,
     curvatureRank: values.length / shape[0]!,
-    reference: Math.hypot(length(values), length(targets)),
+    reference: Math.hypot(norm(values), norm(targets)),
     ignored: false,
     targetsFor: (outputs) => outputs.map((z, i) => z - delta[i]!),
   };

@@ -10,6 +10,7 @@ import { type Check, check, checkOptions, describe } from "../options";
 import { inverse } from "../solve";
 import { eigsh } from "../spectra";
 import { trace } from "../trace";
+import { dot, sum } from "../vectors";
 import type { Estimated } from "./spectrum";
 
 export interface ConditionalOptions extends CallOptions {
@@ -170,14 +171,6 @@ export function conditionalOperator(
   return linearOperator(kept.length, apply, { dtype, name: `conditional ${operator.name}` });
 }
 
-const total = (values: Float64Array) => values.reduce((sum, x) => sum + x, 0);
-
-function dotOf(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;
-  return sum;
-}
-
 /** The matrix of an operator, symmetric. */
 async function matrixOf(operator: LinearOperator, call: CallOptions): Promise<Float64Array> {
   const { dim, dtype } = operator;
@@ -278,7 +271,7 @@ export async function conditionalCurvature(
   const m = split.kept.length;
   const partOf = (matrix: Float64Array, values: Float64Array): PartCurvature => ({
     values,
-    trace: { value: total(values), standardError: 0 },
+    trace: { value: sum(values), standardError: 0 },
     quadratic: along && quadraticForm(matrix, along),
   });
   return {
@@ -293,7 +286,7 @@ export async function conditionalCurvature(
 function quadraticForm(matrix: Float64Array, v: ArrayLike<number>): number {
   const n = v.length;
   let sum = 0;
-  for (let i = 0; i < n; i++) sum += v[i]! * dotOf(matrix.subarray(i * n, (i + 1) * n), v);
+  for (let i = 0; i < n; i++) sum += v[i]! * dot(matrix.subarray(i * n, (i + 1) * n), v);
   return sum;
 }
 
@@ -318,23 +311,23 @@ async function iterative(
     const top = await eigsh(of, { k: Math.min(k, of.dim), which: "LA", tol, seed, ...call });
     if (!top.converged) reasons.push(top.reason);
     products += top.products;
-    let sum: Estimated | undefined;
+    let estimate: Estimated | undefined;
     if (of === part && operator.native.sumsRows) {
       const { diagonal } = await exactDiagonal(operator, call);
-      sum = { value: total(Float64Array.from(kept, (i) => diagonal[i]!)), standardError: 0 };
+      estimate = { value: sum(Float64Array.from(kept, (i) => diagonal[i]!)), standardError: 0 };
     } else if (probes > 0) {
       const found = await trace(of, { products: probes, seed, ...call });
       products += found.products;
-      sum = { value: found.value, standardError: found.standardError };
+      estimate = { value: found.value, standardError: found.standardError };
     }
     let quadratic: number | undefined;
     if (along) {
       const v = vectors(of.dtype, kept.length);
       v.set(along);
-      quadratic = dotOf(v, await of.apply(v, { signal }));
+      quadratic = dot(v, await of.apply(v, { signal }));
       products++;
     }
-    return { values: top.values, trace: sum, quadratic };
+    return { values: top.values, trace: estimate, quadratic };
   };
   return {
     method: "iterative",

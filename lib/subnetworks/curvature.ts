@@ -20,6 +20,7 @@ import {
   maskOverlap,
   tensorShares,
 } from "../subspaces/subspaces";
+import { sum } from "../vectors";
 import { type ConditionalCurvature, conditionalCurvature } from "./conditional";
 import {
   type EndSpectrum,
@@ -225,7 +226,7 @@ export async function maskedCurvature(
   using partThere = elsewhere.restrict(mask);
   const diagonal = await diagonalOf(here, call);
   const solve = { k, maxExact, seed, definite: diagonal !== undefined };
-  const [traceHere, tracePart] = [diagonal && total(diagonal), massOn(mask, diagonal)];
+  const [traceHere, tracePart] = [diagonal && sum(diagonal), massOn(mask, diagonal)];
   const traceThere = massOn(mask, await diagonalOf(elsewhere, call));
   const whole = await spectrumOf(here, { ...solve, vectors: true, trace: traceHere, ...parts() });
   const dense = await spectrumOf(part, { ...solve, trace: tracePart, ...parts() });
@@ -285,8 +286,6 @@ async function diagonalOf(
   const { diagonal } = await exactDiagonal(operator, call);
   return diagonal.map((x) => Math.max(0, x));
 }
-
-const total = (values: Float64Array) => values.reduce((sum, x) => sum + x, 0);
 
 function massOn({ bits }: Mask, diagonal: Float64Array | undefined): number | undefined {
   return diagonal?.reduce((sum, x, i) => (bits[i] ? sum + x : sum), 0);
@@ -365,11 +364,11 @@ function tensorsOf(
   diagonal: Float64Array | undefined,
 ): MaskedTensor[] {
   const shares = tensorShares(top, model.parameters);
-  const whole = (diagonal && total(diagonal)) || Number.NaN;
+  const whole = (diagonal && sum(diagonal)) || Number.NaN;
   return mask.layers().map(({ name, size, kept }, i) => {
     const { mean: share, expected } = shares[i]!;
     const { offset } = model.parameters[i]!;
-    const traceShare = diagonal && total(diagonal.subarray(offset, offset + size)) / whole;
+    const traceShare = diagonal && sum(diagonal.subarray(offset, offset + size)) / whole;
     return { name, size, kept, share, expected, traceShare };
   });
 }

@@ -1,6 +1,7 @@
 /** Pictures of sub-networks, symmetry breaking and what links them. */
 import type { Figure, Series } from "../figures/figure";
 import { BREAKING_MEASURES, type BreakingCourse, type BreakingMeasure } from "../symmetry/breaking";
+import { sum } from "../vectors";
 import type { MaskedCurvature } from "./curvature";
 import type { Link } from "./link";
 
@@ -41,8 +42,6 @@ export function breakingFigure(
     })),
   };
 }
-
-const sum = (values: Float64Array) => values.reduce((total, x) => total + x, 0);
 
 /** Values less their mean over the layers of a network, over the deviation there. */
 function standardised(values: Float64Array): Float64Array {

@@ -24,6 +24,7 @@ import {
   type BreakingOptions,
   symmetryBreaking,
 } from "../symmetry/breaking";
+import { sum } from "../vectors";
 import {
   adjustedP,
   type Correction,
@@ -172,12 +173,6 @@ function weightLayers(model: Model): Layer[] {
     ({ tensors }) => tensors.some(({ shape }) => shape.length >= 2),
   );
 }
-
-const sum = (values: ArrayLike<number>) => {
-  let total = 0;
-  for (let i = 0; i < values.length; i++) total += values[i]!;
-  return total;
-};
 
 /** The columns of one network: each gives a number for a layer. */
 type Cells = Map<string, (layer: Layer) => number>;

@@ -3,6 +3,7 @@ import { DataMismatchError, OptionError } from "../errors";
 import { LinearOperator } from "../linear-operator";
 import type { Vectors } from "../native";
 import { describe, typeName } from "../options";
+import { dot } from "../vectors";
 
 /** Vectors one after the other, as `eigsh` returns them: `vectors` holds k x dim numbers. */
 export interface VectorSet {
@@ -11,12 +12,6 @@ export interface VectorSet {
 }
 
 export type Rows = Float64Array[];
-
-export function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;
-  return sum;
-}
 
 function addTo(a: Float64Array, factor: number, b: Float64Array): void {
   for (let i = 0; i < a.length; i++) a[i]! += factor * b[i]!;

@@ -3,10 +3,10 @@ import { OptionError } from "../errors";
 import { Mask, type Segment } from "../masks/mask";
 import { type Check, check, checkOptions, describe } from "../options";
 import { Random } from "../random";
+import { dot } from "../vectors";
 import { type Baseline, bandOf, randomOverlap } from "./baseline";
 import {
   basisOf,
-  dot,
   gramOf,
   outside,
   type Rows,

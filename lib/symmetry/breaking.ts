@@ -14,6 +14,7 @@ import { Model } from "../model/model";
 import { type Check, check, checkOptions, describe, typeName } from "../options";
 import { Random } from "../random";
 import { initialParameters } from "../training/initial";
+import { sum } from "../vectors";
 import { permutationGroups } from "./permutations";
 import type { PermutationGroup } from "./types";
 import { balanced, UnitGroup } from "./units";
@@ -150,8 +151,6 @@ interface Spread {
 }
 
 const NOTHING = Object.fromEntries(MEASURES.map((name) => [name, Number.NaN])) as BreakingValues;
-
-const sum = (values: Float64Array) => values.reduce((total, x) => total + x, 0);
 
 /** 1 - exp(entropy of the shares) / number: 0 where all are equal, 1 - 1/number where one has all. */
 function unevenness(masses: Float64Array): number {

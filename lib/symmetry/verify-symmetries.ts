@@ -8,6 +8,7 @@ import type { Model } from "../model/model";
 import { fisher, ggn, gradient, hessian, type OperatorOptions } from "../operators";
 import { type Check, check, checkOptions } from "../options";
 import { Random } from "../random";
+import { dot, norm } from "../vectors";
 import type { FamilyName } from "./families";
 import type { SymmetryInstance } from "./instances";
 import { type Symmetries, symmetries } from "./symmetries";
@@ -75,18 +76,6 @@ export interface SymmetryVerification {
   /** Products with single vectors. */
   readonly products: number;
 }
-
-const norm = (x: ArrayLike<number>) => {
-  let sum = 0;
-  for (let i = 0; i < x.length; i++) sum += x[i]! * x[i]!;
-  return Math.sqrt(sum);
-};
-
-const dot = (a: ArrayLike<number>, b: ArrayLike<number>) => {
-  let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;
-  return sum;
-};
 
 /** Vectors that go into one block of products. */
 const BLOCK = 16;

@@ -5,6 +5,7 @@ import { OptionError } from "../errors";
 import { exactDiagonal } from "../exact";
 import { EVALUATE_OPTIONS, type EvaluateOptions, fisher, gradient } from "../operators";
 import { type Check, check, checkOptions, describe } from "../options";
+import { norm } from "../vectors";
 import { breath } from "./pairs";
 import { requireTrajectory, type Trajectory } from "./trajectory";
 
@@ -73,12 +74,6 @@ export interface ChargeDrift {
   /** Norm of predicted(t) - q(t) over that of q(t) - q(0); NaN at the first. */
   readonly predictionError?: Float64Array | undefined;
 }
-
-const norm = (x: ArrayLike<number>) => {
-  let sum = 0;
-  for (let i = 0; i < x.length; i++) sum += x[i]! ** 2;
-  return Math.sqrt(sum);
-};
 
 /**
  * Drift of conserved charges along checkpoints. Gradient flow keeps them; a step of discrete descent,
