@@ -36,15 +36,17 @@ export function printRows<Row>(
 
 /** All rows, as CSV; what is not defined is empty. */
 export function csvOf<Row>(columns: Columns<Row>, rows: readonly Row[]): string {
-  const cell = (value: number | string | undefined) => {
-    if (value === undefined || Number.isNaN(value)) return "";
-    return typeof value === "string" && /[",\s]/.test(value)
-      ? `"${value.replaceAll('"', '""')}"`
-      : value;
-  };
-  const lines = [
-    columns.map(([name]) => cell(name)),
-    ...rows.map((row) => columns.map(([, value]) => cell(value(row)))),
-  ];
-  return `${lines.map((line) => line.join(",")).join("\n")}\n`;
+  const defined = (value: number | string | undefined) =>
+    value === undefined || Number.isNaN(value) ? "" : value;
+  return csvText([
+    columns.map(([name]) => name),
+    ...rows.map((row) => columns.map(([, value]) => defined(value(row)))),
+  ]);
+}
+
+/** Cells as CSV; texts with commas, quotes or spaces in them are quoted. */
+export function csvText(rows: readonly (readonly (number | string)[])[]): string {
+  const cell = (value: number | string) =>
+    typeof value === "string" && /[",\s]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
+  return `${rows.map((row) => row.map(cell).join(",")).join("\n")}\n`;
 }

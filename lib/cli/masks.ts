@@ -18,6 +18,7 @@ import { type MaskedOptions, type SparsityCurves, sparsityCurves } from "../mask
 import type { Model } from "../model/model";
 import { type AnalysisArguments, prepareFolder, writeArtefacts } from "./analysis";
 import type { Globals } from "./arguments";
+import { csvText } from "./columns";
 import { count, duration, ProgressLine, print, printJson, short, table, warn } from "./output";
 import { hasData, makeOperator, openData, openModel, runOptions } from "./subject";
 
@@ -80,9 +81,9 @@ export async function run(file: string, args: MasksArguments, globals: Globals):
     };
     if (out !== undefined) {
       const tables = {
-        ...(made.length > 0 && { "layers.csv": csv(layerRows(made, scored, true)) }),
-        ...(overlaps.length > 0 && { "overlaps.csv": csv(overlapRows(overlaps, true)) }),
-        ...(found && { "curve.csv": csv(curveRows(found, true)) }),
+        ...(made.length > 0 && { "layers.csv": csvText(layerRows(made, scored, true)) }),
+        ...(overlaps.length > 0 && { "overlaps.csv": csvText(overlapRows(overlaps, true)) }),
+        ...(found && { "curve.csv": csvText(curveRows(found, true)) }),
       };
       const figures = { ...(found && { curve: sparsityFigure(found) }) };
       const nothing = { json: {}, human: () => {} };
@@ -281,12 +282,6 @@ function curveRows({ points }: SparsityCurves, plain: boolean): Rows {
 /** One name, or how many there are. */
 function fewOf(names: readonly string[]): string {
   return names.length > 1 ? `${names.length} tensors` : names.join();
-}
-
-function csv(rows: Rows): string {
-  const cell = (value: string | number) =>
-    typeof value === "string" && /[",\s]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
-  return `${rows.map((row) => row.map(cell).join(",")).join("\n")}\n`;
 }
 
 function printTable([head, ...rows]: Rows): void {
