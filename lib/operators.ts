@@ -92,19 +92,24 @@ export const FISHER_OPTIONS: { [K in keyof Required<FisherOptions>]: Check } = {
 };
 
 /**
- * @internal The loss that operators of the model use.
+ * @internal The loss of a call, or else of the model.
  *
  * @throws OptionError when neither the call nor the model names one
  */
-export function lossOf(where: string, model: Model, loss: LossName | Loss | undefined): NativeLoss {
+export function requireLoss(where: string, model: Model, loss: LossName | Loss | undefined): Loss {
   const chosen = loss === undefined ? model.loss : checkLoss(loss);
   if (!chosen)
     throw new OptionError(
       `${where}: expected a loss, of the model or of the operator: ` +
         'loadModel(file, { loss: "cross-entropy" })',
     );
-  const { beta, ...native } = chosen;
-  return { ...native, delta: chosen.delta ?? beta };
+  return chosen;
+}
+
+/** @internal The same as the core takes it. */
+export function lossOf(where: string, model: Model, loss: LossName | Loss | undefined): NativeLoss {
+  const { beta, ...native } = requireLoss(where, model, loss);
+  return { ...native, delta: native.delta ?? beta };
 }
 
 /** @internal */

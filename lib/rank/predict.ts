@@ -5,9 +5,9 @@ import { type ArraySource, loadData } from "../data/data";
 import { readArray } from "../data/select";
 import { matrixProduct, singularValues } from "../dense";
 import { DataMismatchError } from "../errors";
-import { checkLoss, type Loss, type LossName } from "../model/loss";
+import type { Loss, LossName } from "../model/loss";
 import type { Model } from "../model/model";
-import { checkSubject, forward, functionalHessian, ggn, hessian, lossOf } from "../operators";
+import { checkSubject, forward, functionalHessian, ggn, hessian, requireLoss } from "../operators";
 import { type Check, check, checkOptions } from "../options";
 import { Random } from "../random";
 import { norm } from "../vectors";
@@ -118,8 +118,7 @@ export async function rankPrediction(
 ): Promise<RankPrediction> {
   const checked = checkOptions("rankPrediction", options, OPTIONS);
   checkSubject("rankPrediction", model, data);
-  lossOf("rankPrediction", model, checked.loss);
-  const loss = checked.loss === undefined ? model.loss! : checkLoss(checked.loss);
+  const loss = requireLoss("rankPrediction", model, checked.loss);
   const form = networkForm(model, data, loss.name);
   const refusal = lossRefusal(loss, form.activation);
   const targets = await targetsOf(model, data, checked);
