@@ -112,3 +112,12 @@ export async function rejection(promise: Promise<unknown>): Promise<Error & { co
   }
   throw new Error("expected a rejection, and the promise was fulfilled");
 }
+
+/**
+ * Stops JavaScript for a while; other threads go on. What they finish meanwhile is heard of only
+ * afterwards, so that an abort that follows at once comes while the call counts as under way, however
+ * busy the machine is.
+ */
+export function hold(milliseconds: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
+}

@@ -1,7 +1,7 @@
 // Long calls: the event loop stays free, an abort rejects without waiting, progress is reported, and what
 // waits behind an aborted call goes on.
 import { AbortError, eigsh, hessian, linearOperator, type Progress } from "../lib";
-import { openCase, rejection, vector } from "./50-helpers";
+import { hold, openCase, rejection, vector } from "./50-helpers";
 
 const never = () => new Promise<never>(() => {});
 
@@ -42,7 +42,7 @@ test("an abort rejects before the core is free again, and frees the operator", a
     order.push("next");
     return image;
   });
-  await new Promise((resolve) => setTimeout(resolve, 30));
+  hold(30);
   controller.abort(new Error("enough"));
   const error = await rejection(call);
   order.push("rejected");

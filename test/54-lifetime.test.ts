@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { eigsh, hessian } from "../lib";
-import { CASES, openCase, rejection, tinyProblem, vector } from "./50-helpers";
+import { CASES, hold, openCase, rejection, tinyProblem, vector } from "./50-helpers";
 
 const root = join(__dirname, "..");
 
@@ -236,7 +236,8 @@ test("a call that was given up holds its vectors until its thread is done", asyn
   for (let i = 0; i < 5; i++) {
     const controller = new AbortController();
     const call = H.apply(new Float32Array(256 * H.dim).fill(1), { signal: controller.signal });
-    setTimeout(() => controller.abort(), 5);
+    hold(5);
+    controller.abort();
     expect((await rejection(call)).name).toBe("AbortError");
   }
   expect((await H.apply(new Float32Array(H.dim))).length).toBe(H.dim);
